@@ -1,0 +1,70 @@
+/* config.h - the effective configuration: flag, then environment, then file, then default.
+ * Contract: config_load reads everything, checks every value (type, range, unit) and the rules
+ * between values, and says every error at once, each with where it stands (flag, variable,
+ * file:line), what was wrong and what was expected, before anything is started. Threads:  read only
+ * after config_load. Owns: its strings; config_free ends it. */
+#ifndef WEIR_CONFIG_H
+#define WEIR_CONFIG_H
+
+#include "config_table.h"
+#include "err.h"
+#include "buf.h"
+
+#include <stdint.h>
+
+enum config_type { CONFIG_TEXT, CONFIG_COUNT, CONFIG_SIZE, CONFIG_TIME, CONFIG_CHOICE };
+enum config_source {
+    CONFIG_FROM_DEFAULT,
+    CONFIG_FROM_FILE,
+    CONFIG_FROM_ENVIRONMENT,
+    CONFIG_FROM_FLAG
+};
+
+/* field types: TEXT char *, COUNT/SIZE/TIME int64_t, CHOICE const char * (one of the words, static)
+ */
+#define CONFIG_FIELD_TEXT char *
+#define CONFIG_FIELD_COUNT int64_t
+#define CONFIG_FIELD_SIZE int64_t
+#define CONFIG_FIELD_TIME int64_t
+#define CONFIG_FIELD_CHOICE const char *
+
+enum config_row {
+#define X(type, field, key, dflt, least, most, help) CONFIG_ROW_##field,
+    CONFIG_TABLE(X)
+#undef X
+        CONFIG_ROWS
+};
+
+struct config {
+#define X(type, field, key, dflt, least, most, help) CONFIG_FIELD_##type field;
+    CONFIG_TABLE(X)
+#undef X
+    enum config_source source[CONFIG_ROWS];
+};
+
+/* One row of the table, for help, docs and check. All static. */
+struct config_setting {
+    enum config_type type;
+    const char *key;
+    const char *dflt;
+    int64_t least;
+    int64_t most;
+    const char *help;
+};
+extern const struct config_setting config_settings[CONFIG_ROWS];
+
+/* argv: the flags after the subcommand (--key value or --key=value). Takes those it knows, and
+ * leaves what is not a flag in argv[0 … *argc) for the subcommand; an unknown flag is an error with
+ * the nearest name suggested. --config FILE names the file; without it weir.conf in the working
+ * folder is read if it is there. envp: NAME=value strings. ERR_CONFIG: *errors holds one line an
+ * error, each ended by \n. */
+enum err config_load(struct config *cfg, int *argc, char **argv, char *const *envp,
+                     struct buf *errors) MUST_CHECK;
+void config_free(struct config *cfg);
+/* "key = value   # source" a line, with units, user names' passwords in URLs masked as ***. */
+void config_print(struct buf *out, const struct config *cfg);
+
+enum config_doc { CONFIG_DOC_HELP, CONFIG_DOC_CONF, CONFIG_DOC_MARKDOWN, CONFIG_DOC_MAN };
+void config_document(struct buf *out, enum config_doc form);
+
+#endif
