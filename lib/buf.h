@@ -1,9 +1,11 @@
 /* buf.h - a growing byte buffer.
  * Contract: append fails as a whole or not at all; a failed append sets `failed`, and every later
- * append fails too, so a chain of appends is checked once at its end with buf_ok(). Bounds: `limit`
- * bytes (0: none); the caller names it. Slack:    BUF_SLACK readable bytes always follow at[len)
- * once anything was reserved (a JSON parser reads past the end). Threads:  one owner. Owns: its
- * memory; buf_fini frees, buf_take moves out. */
+ *           append fails too, so a chain of appends is checked once at its end with buf_ok().
+ * Bounds:   `limit` bytes (0: none); the caller names it.
+ * Slack:    BUF_SLACK readable bytes always follow at[len) once anything was reserved (a JSON
+ *           parser reads past the end).
+ * Threads:  one owner.
+ * Owns:     its memory; buf_fini frees, buf_take moves out. */
 #ifndef WEIR_BUF_H
 #define WEIR_BUF_H
 

@@ -1,5 +1,6 @@
 /* clock.h - the system's clocks and RFC 3339. Only lib/env.c, the bench and the client commands
- * read a clock directly. Threads: any. */
+ * read a clock directly.
+ * Threads:  any. */
 #ifndef WEIR_CLOCK_H
 #define WEIR_CLOCK_H
 

@@ -1,7 +1,8 @@
 /* env.h - everything that is not a function of its inputs: time, randomness, faults, the log, the
- * end of the process. Contract: nothing below app.c calls time(), rand(), getenv() or exit(); it
- * asks its env, so that a test can drive it. Threads:  every operation may be called from any
- * thread. */
+ * end of the process.
+ * Contract: nothing below app.c calls time(), rand(), getenv() or exit(); it asks its env, so
+ *           that a test can drive it.
+ * Threads:  every operation may be called from any thread. */
 #ifndef WEIR_ENV_H
 #define WEIR_ENV_H
 

@@ -1,6 +1,7 @@
 /* err.h - every way a function of ours can fail, in one table.
- * Contract: functions that can fail return enum err and are MUST_CHECK. Callers branch on the fate,
- * never on the text. Threads:  pure. */
+ * Contract: functions that can fail return enum err and are MUST_CHECK. Callers branch on the
+ *           fate, never on the text.
+ * Threads:  pure. */
 #ifndef WEIR_ERR_H
 #define WEIR_ERR_H
 

@@ -1,10 +1,12 @@
 /* log.h - one line per decision: logfmt, or JSON by setting.
- * Contract: `event` is a stable dotted name ("store.disk_full"); the rest is key=value text. Values
- * that may hold spaces are written quoted by the caller, as in why="…". Payloads and secrets never
- * come here. Repeats:  each event name may write LOG_BURST lines a second; more are counted and the
- * count is written on the next line of that name (suppressed=N). The table of names holds LOG_NAMES
- * entries; beyond it no limit is kept per name but one shared entry is used. Threads:  any; a line
- * is written whole. Fails: silently; a log that cannot be written changes nothing else. */
+ * Contract: `event` is a stable dotted name ("store.disk_full"); the rest is key=value text.
+ *           Values that may hold spaces are written quoted by the caller, as in why="…". Payloads
+ *           and secrets never come here.
+ * Repeats:  each event name may write LOG_BURST lines a second; more are counted and the count is
+ *           written on the next line of that name (suppressed=N). The table of names holds
+ *           LOG_NAMES entries; beyond it no limit is kept per name but one shared entry is used.
+ * Threads:  any; a line is written whole.
+ * Fails:    silently; a log that cannot be written changes nothing else. */
 #ifndef WEIR_LOG_H
 #define WEIR_LOG_H
 

@@ -1,10 +1,11 @@
 /* mailbox.h - how one thread hands work to another: a bounded list under a lock.
- * Contract: posting moves ownership of the mail to whoever takes it. First in, first out.
- *           The wake callback runs on the posting thread, outside the lock, when the box goes from
- * empty to not empty: it must only nudge the reader (uv_async_send), never read. Bounds: max_bytes
- * and max_count, counted over what waits; a post over them is ERR_BUSY and changes nothing.
- *           mailbox_post_reply ignores the bounds: a reply's room was reserved when its request was
- * posted. Threads:  any number of posters and takers. */
+ * Contract: posting moves ownership of the mail to whoever takes it. First in, first out. The
+ *           wake callback runs on the posting thread, outside the lock, when the box goes from
+ *           empty to not empty: it must only nudge the reader (uv_async_send), never read.
+ * Bounds:   max_bytes and max_count, counted over what waits; a post over them is ERR_BUSY and
+ *           changes nothing. mailbox_post_reply ignores the bounds: a reply's room was reserved
+ *           when its request was posted.
+ * Threads:  any number of posters and takers. */
 #ifndef WEIR_MAILBOX_H
 #define WEIR_MAILBOX_H
 

@@ -1,5 +1,6 @@
 /* span.h - bytes with their length, borrowed.
- * Owns: nothing; a span is valid as long as what it points into. Threads: pure. */
+ * Owns:     nothing; a span is valid as long as what it points into.
+ * Threads:  pure. */
 #ifndef WEIR_SPAN_H
 #define WEIR_SPAN_H
 

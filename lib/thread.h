@@ -1,5 +1,5 @@
-/* thread.h - start and join a named thread. Signals are blocked in it: only the main thread handles
- * them. */
+/* thread.h - start and join a named thread. Signals are blocked in it: only the main thread
+ * handles them. */
 #ifndef WEIR_THREAD_H
 #define WEIR_THREAD_H
 

@@ -1,6 +1,6 @@
 /* batch.h - events that travel together: from the api to the queue (publish), and from the queue
- * through the worker (batch). Ownership moves with them, hand to hand; each struct says whose it is
- * when. */
+ * through the worker (batch). Ownership moves with them, hand to hand; each struct says whose it
+ * is when. */
 #ifndef WEIR_BATCH_H
 #define WEIR_BATCH_H
 

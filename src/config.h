@@ -1,8 +1,10 @@
 /* config.h - the effective configuration: flag, then environment, then file, then default.
  * Contract: config_load reads everything, checks every value (type, range, unit) and the rules
- * between values, and says every error at once, each with where it stands (flag, variable,
- * file:line), what was wrong and what was expected, before anything is started. Threads:  read only
- * after config_load. Owns: its strings; config_free ends it. */
+ *           between values, and says every error at once, each with where it stands (flag,
+ *           variable, file:line), what was wrong and what was expected, before anything is
+ *           started.
+ * Threads:  read only after config_load.
+ * Owns:     its strings; config_free ends it. */
 #ifndef WEIR_CONFIG_H
 #define WEIR_CONFIG_H
 

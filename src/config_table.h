@@ -1,11 +1,11 @@
-/* config_table.h - every setting: one row each. The flag (--queue-max-bytes), the variable
- * (WEIR_QUEUE_MAX_BYTES), the key in weir.conf (queue.max_bytes), --help, weir.conf.example,
- * README's table and the man page are made from these rows.
+/* config_table.h - every setting: one row each.
+ * The flag (--queue-max-bytes), the variable (WEIR_QUEUE_MAX_BYTES), the key in weir.conf
+ * (queue.max_bytes), --help, weir.conf.example, README's table and the man page come from here.
  *
- * X(type, field, key, default, least, most, unit-less help)
- * TEXT: a string, least/most are its length in bytes. COUNT: a whole number. SIZE: bytes, written
- * 64KiB, 4MiB, 1GiB. TIME: milliseconds, written 50ms, 10s, 5m, 1h. CHOICE: one of the words in the
- * default column, separated by |, the first is the default. */
+ * X(type, field, key, default, least, most, help)
+ * TEXT: a string, least and most are its length in bytes. COUNT: a whole number. SIZE: bytes,
+ * written 64KiB, 4MiB, 1GiB. TIME: milliseconds, written 50ms, 10s, 5m, 1h. CHOICE: one of the
+ * words in the default column, separated by |; the first is the default. */
 #define KIB 1024LL
 #define MIB (1024LL * KIB)
 #define GIB (1024LL * MIB)

@@ -1,9 +1,10 @@
 /* event.h - the thing that flows: parse, validate, hold.
  * Contract: an event is one block of memory; id, type, timestamp and payload lie in it exactly as
- * they came (strings unescaped, payload byte for byte). It never changes after it was made, but for
- * what its current owner notes in the first fields. Owns:     whoever holds the pointer; event_free
- * ends it. Threads:  an event belongs to one thread at a time; an event_parser to the thread that
- * opened it. */
+ *           they came (strings unescaped, payload byte for byte). It never changes after it was
+ *           made, but for what its current owner notes in the first fields.
+ * Owns:     whoever holds the pointer; event_free ends it.
+ * Threads:  an event belongs to one thread at a time; an event_parser to the thread that opened
+ *           it. */
 #ifndef WEIR_EVENT_H
 #define WEIR_EVENT_H
 

@@ -1,5 +1,6 @@
 /* stats.h - what the process counts since its start: one table, read by /stats (and later
- * /metrics). Threads: any; every counter is atomic and only grows. */
+ * /metrics).
+ * Threads:  any; every counter is atomic and only grows. */
 #ifndef WEIR_STATS_H
 #define WEIR_STATS_H
 

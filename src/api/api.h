@@ -1,9 +1,9 @@
 /* api.h - the front door: HTTP in, 202 when durable.
  * Contract: api_open binds (so that a taken port is an error before anything else starts) but
- * serves nothing until api_start. api_drain: stop accepting, answer every request that was
- * received, close, join. No 202 before the queue's OK. Threads:  A loops, each with its own
- * listener (SO_REUSEPORT), connections and reply mailbox; never block. The functions here: the
- * composition root. */
+ *           serves nothing until api_start. api_drain: stop accepting, answer every request that
+ *           was received, close, join. No 202 before the queue's OK.
+ * Threads:  A loops, each with its own listener (SO_REUSEPORT), connections and reply mailbox;
+ *           never block. The functions here: the composition root. */
 #ifndef WEIR_API_H
 #define WEIR_API_H
 

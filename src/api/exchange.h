@@ -1,8 +1,10 @@
 /* exchange.h - one HTTP request and its answer: what handlers see of a connection.
- * Contract: a handler gets an exchange whose request is complete, and answers it exactly once with
- * exchange_reply, at once or later from the same loop. The request's spans are valid until the
- * handler returns; what is needed later is copied. A client that went away meanwhile is no business
- * of the handler: the reply is dropped and the exchange freed. Threads:  the loop's thread only. */
+ * Contract: a handler gets an exchange whose request is complete, and answers it exactly once
+ *           with exchange_reply, at once or later from the same loop. The request's spans are
+ *           valid until the handler returns; what is needed later is copied. A client that went
+ *           away meanwhile is no business of the handler: the reply is dropped and the exchange
+ *           freed.
+ * Threads:  the loop's thread only. */
 #ifndef WEIR_EXCHANGE_H
 #define WEIR_EXCHANGE_H
 

@@ -1,11 +1,13 @@
 /* http_parse.h - HTTP/1.1 requests from bytes: strict, pure, incremental (RFC 9112, RFC 9110).
  * Contract: feeding the same bytes in any split gives the same requests and the same error at the
- * same byte. Whatever could be read in two ways is an error: the caller answers with `status` and
- * closes. No input makes it read outside what it is given. Happy path: http_parser_init;
- * http_parse(p, bytes) again and again; each call consumes some bytes and says what it needs.
- * Threads:  pure; a parser belongs to its connection. Owns: nothing but its head buffer (bounded by
- * HTTP_HEAD_MAX) and body buffer (bounded by max_body); http_parser_fini frees both. An idle parser
- * (between requests) holds no memory on the heap. */
+ *           same byte. Whatever could be read in two ways is an error: the caller answers with
+ *           `status` and closes. No input makes it read outside what it is given.
+ * Happy path:http_parser_init; http_parse(p, bytes) again and again; each call consumes some
+ *           bytes and says what it needs.
+ * Threads:  pure; a parser belongs to its connection.
+ * Owns:     nothing but its head buffer (bounded by HTTP_HEAD_MAX) and body buffer (bounded by
+ *           max_body); http_parser_fini frees both. An idle parser (between requests) holds no
+ *           memory on the heap. */
 #ifndef WEIR_HTTP_PARSE_H
 #define WEIR_HTTP_PARSE_H
 

@@ -1,7 +1,7 @@
 /* cmd.h - the subcommands: a table row and a function each, one file each.
- * Contract: argv holds what follows the subcommand's name. Returns the exit code: 0, 1 (it did not
- * work out), 2 (wrong usage or configuration), 64+ from sysexits.h where one fits better. Errors go
- * to standard error, one line each, and say what was expected. */
+ * Contract: argv holds what follows the subcommand's name. Returns the exit code: 0, 1 (it did
+ *           not work out), 2 (wrong usage or configuration), 64+ from sysexits.h where one fits
+ *           better. Errors go to standard error, one line each, and say what was expected. */
 #ifndef WEIR_CMD_H
 #define WEIR_CMD_H
 

@@ -1,10 +1,11 @@
 /* dedup.h - which ids have had their effect already.
- * Contract: seen() marks as DUPLICATE those still PROCESSING whose id is known, and those whose id
- * stands earlier in the same batch. It may miss (a cache may); the authority is a unique key
- * committed with the effect. mark() notes the ids of those still PROCESSING with result OK as done.
- * Marking twice is success. Threads:  a dedup stays on the worker thread that opened it. May block.
+ * Contract: seen() marks as DUPLICATE those still PROCESSING whose id is known, and those whose
+ *           id stands earlier in the same batch. It may miss (a cache may); the authority is a
+ *           unique key committed with the effect. mark() notes the ids of those still PROCESSING
+ *           with result OK as done. Marking twice is success.
+ * Threads:  a dedup stays on the worker thread that opened it. May block.
  * Fails:    a dedup that is only a cache answers OK and lets the sink decide; one that is the
- * authority returns the error, and nothing may be written. */
+ *           authority returns the error, and nothing may be written. */
 #ifndef WEIR_DEDUP_H
 #define WEIR_DEDUP_H
 

@@ -1,10 +1,12 @@
 /* history.h - what became of events: one by its id, or many, newest first (by accept order).
- * Contract: ask() is asynchronous: the answer comes as q->reply in q->reply_to, with result set and
- * rows filled. Threads:  ask: any, never blocks. Owns: the question is the history's until it is
- * answered, then the asker's, rows included. Bounds:   at most `limit` rows and
- * HISTORY_ANSWER_BYTES of payload an answer (then there is a next page). Fails:    ask() not OK
- * (ERR_BUSY): the question is still the caller's. result ERR_NOT_FOUND, ERR_UNAVAILABLE (gave up in
- * time: q->why). */
+ * Contract: ask() is asynchronous: the answer comes as q->reply in q->reply_to, with result set
+ *           and rows filled.
+ * Threads:  ask: any, never blocks.
+ * Owns:     the question is the history's until it is answered, then the asker's, rows included.
+ * Bounds:   at most `limit` rows and HISTORY_ANSWER_BYTES of payload an answer (then there is a
+ *           next page).
+ * Fails:    ask() not OK (ERR_BUSY): the question is still the caller's. result ERR_NOT_FOUND,
+ *           ERR_UNAVAILABLE (gave up in time: q->why). */
 #ifndef WEIR_HISTORY_H
 #define WEIR_HISTORY_H
 

@@ -1,14 +1,16 @@
 /* queue.h - where accepted events wait.
- * Contract: publish() answers OK only when every event of the request is durable at the point named
- * in p->durability. take() gives each durable event to one worker at a time, oldest first, until it
- * is settled; after a crash it is given again. settle() ends the events of a batch by their state
- * (PROCESSED, DUPLICATE, DEAD); an event that is still PROCESSING stays taken and is the caller's
- * to deliver again. When settle() is not OK nothing is settled. Threads:  publish and status: any,
- * never block. take and settle: worker threads, may block; a batch is settled by the thread that
- * took it. open and close: the composition root, with no other call running. Owns:     the events
- * of a publish; a taken event is the batch's. Fails:    publish() not OK: nothing was taken over, p
- * is still the caller's. p->result ERR_BUSY, ERR_QUEUE_FULL, ERR_DISK_FULL, ERR_UNAVAILABLE: answer
- * 503. */
+ * Contract: publish() answers OK only when every event of the request is durable at the point
+ *           named in p->durability. take() gives each durable event to one worker at a time,
+ *           oldest first, until it is settled; after a crash it is given again. settle() ends the
+ *           events of a batch by their state (PROCESSED, DUPLICATE, DEAD); an event that is still
+ *           PROCESSING stays taken and is the caller's to deliver again. When settle() is not OK
+ *           nothing is settled.
+ * Threads:  publish and status: any, never block. take and settle: worker threads, may block; a
+ *           batch is settled by the thread that took it. open and close: the composition root,
+ *           with no other call running.
+ * Owns:     the events of a publish; a taken event is the batch's.
+ * Fails:    publish() not OK: nothing was taken over, p is still the caller's. p->result
+ *           ERR_BUSY, ERR_QUEUE_FULL, ERR_DISK_FULL, ERR_UNAVAILABLE: answer 503. */
 #ifndef WEIR_QUEUE_H
 #define WEIR_QUEUE_H
 

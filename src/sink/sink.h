@@ -1,12 +1,15 @@
 /* sink.h - where events end up: the effect.
  * Contract: write() stores each event that is still PROCESSING, or says why not in its `result`.
- * Writing an id twice is success, and a sink that has a unique key says so by the state DUPLICATE
- * (and `conflict` when the payload differs). OK means durable, not sent; where the batch is joined
- * (batch.h) it means staged, and durable when settle() returns. Threads:  a sink stays on the
- * worker thread that opened it. May block: never call from an api loop. Owns:     nothing it is
- * given; the batch outlives the call only. Fails:    not OK: nothing of the batch is known to be
- * written; the fate of the code says what to do. A bad row is ERR_REJECTED in that row's result,
- * with its reason, and write() is OK. */
+ *           Writing an id twice is success, and a sink that has a unique key says so by the state
+ *           DUPLICATE (and `conflict` when the payload differs). OK means durable, not sent;
+ *           where the batch is joined (batch.h) it means staged, and durable when settle()
+ *           returns.
+ * Threads:  a sink stays on the worker thread that opened it. May block: never call from an api
+ *           loop.
+ * Owns:     nothing it is given; the batch outlives the call only.
+ * Fails:    not OK: nothing of the batch is known to be written; the fate of the code says what
+ *           to do. A bad row is ERR_REJECTED in that row's result, with its reason, and write()
+ *           is OK. */
 #ifndef WEIR_SINK_H
 #define WEIR_SINK_H
 

@@ -1,13 +1,16 @@
 /* store.h - the local store: one SQLite file, one thread that writes and checkpoints it, group
- * commit. Contract: whatever is answered OK is committed with synchronous=FULL: it survives kill -9
- * and power loss. Work that arrives while a commit runs shares the next one. Events are given out
- * in seq order, which is accept order. The first event of an id is kept for ever; a later one with
- * the same id is a duplicate. Threads:  publish, status: any, never block. take, commit, seen,
- * mark: worker threads, block until the answer. ask: any, never blocks, answered by the store's
- * reader thread. open, close: the composition root. Bounds:   the mailbox (mailbox_bytes), the
- * queue on disk (max_bytes), its head in memory (memory_bytes), free disk (min_free_bytes). Fails:
- * disk full: ERR_DISK_FULL while it lasts, probed every second. Any other I/O error or a failed
- * fsync: env->fatal. */
+ * commit.
+ * Contract: whatever is answered OK is committed with synchronous=FULL: it survives kill -9 and
+ *           power loss. Work that arrives while a commit runs shares the next one. Events are
+ *           given out in seq order, which is accept order. The first event of an id is kept for
+ *           ever; a later one with the same id is a duplicate.
+ * Threads:  publish, status: any, never block. take, commit, seen, mark: worker threads, block
+ *           until the answer. ask: any, never blocks, answered by the store's reader thread.
+ *           open, close: the composition root.
+ * Bounds:   the mailbox (mailbox_bytes), the queue on disk (max_bytes), its head in memory
+ *           (memory_bytes), free disk (min_free_bytes).
+ * Fails:    disk full: ERR_DISK_FULL while it lasts, probed every second. Any other I/O error or
+ *           a failed fsync: env->fatal. */
 #ifndef WEIR_STORE_H
 #define WEIR_STORE_H
 

@@ -1,7 +1,8 @@
 /* deliver.h - what: one batch from taken to settled, the whole promise in order.
  * Contract: OK: every event of the batch has its final state and the queue has let go of it.
- * Otherwise nothing is settled, and delivering the same batch again is safe: repeated work is
- * absorbed by the unique id. Threads:  the worker's. May block. */
+ *           Otherwise nothing is settled, and delivering the same batch again is safe: repeated
+ *           work is absorbed by the unique id.
+ * Threads:  the worker's. May block. */
 #ifndef WEIR_DELIVER_H
 #define WEIR_DELIVER_H
 

@@ -1,6 +1,7 @@
-/* worker.h - when: threads that take batches from the queue, deliver them, pause while a part does
- * not answer, and stop. Threads:  each worker thread owns its batch, dedup and sink. worker_open,
- * worker_stop, worker_close: the composition root. */
+/* worker.h - when: threads that take batches from the queue, deliver them, pause while a part
+ * does not answer, and stop.
+ * Threads:  each worker thread owns its batch, dedup and sink. worker_open, worker_stop,
+ *           worker_close: the composition root. */
 #ifndef WEIR_WORKER_H
 #define WEIR_WORKER_H
 
