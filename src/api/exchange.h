@@ -16,7 +16,8 @@ struct api_loop;
 struct exchange {
     const struct http_request *request; /* valid until the handler returns */
     struct api_loop *loop;
-    void *ctx; /* the handler's own */
+    struct span param; /* the variable part of the path, decoded; valid until the handler returns */
+    void *ctx;         /* the handler's own */
 };
 
 /* Adds a header field to the answer; call before exchange_reply. name and value are copied. */
