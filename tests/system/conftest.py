@@ -1,0 +1,62 @@
+"""Fixtures of the system tests. `weir(*flags)` starts the binary named by WEIR (default
+build/weir) on a port of its own with a data folder of its own; see weirlib.Weir.
+
+A test that passes also has to leave books that balance (accepted = processed + duplicate + dead +
+queued); `@pytest.mark.nobalance` says that a test has a reason to be excused."""
+
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+
+import pytest
+
+sys.path.insert(0, os.path.dirname(__file__))
+
+import weirlib  # noqa: E402
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes more than a few seconds")
+    config.addinivalue_line("markers", "nobalance: the counters need not balance at the end")
+
+
+def pytest_sessionstart(session):
+    if not os.access(weirlib.binary(), os.X_OK):
+        pytest.exit(f"{weirlib.binary()} is not there: build it, or name it by WEIR=…", 2)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    report = outcome.get_result()
+    if report.when == "call":
+        item.call_failed = report.failed
+    fleet = getattr(item, "funcargs", {}).get("weir")
+    if report.failed and fleet is not None:
+        report.sections.append(("weir's log", fleet.tail()))
+
+
+@pytest.fixture
+def tmp_path(request):
+    """On a real disk, where fsync means something; kept when the test fails."""
+    base = os.environ.get("WEIR_TEST_TMP", "/var/tmp")
+    path = pathlib.Path(tempfile.mkdtemp(prefix="weir-test-", dir=base))
+    yield path
+    if getattr(request.node, "call_failed", True):
+        print(f"kept: {path}")
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def weir(request, tmp_path):
+    fleet = weirlib.Fleet(tmp_path)
+    yield fleet
+    try:
+        passed = not getattr(request.node, "call_failed", True)
+        if passed and request.node.get_closest_marker("nobalance") is None:
+            fleet.check_balance()
+    finally:
+        fleet.end()

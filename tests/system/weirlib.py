@@ -1,0 +1,303 @@
+"""Starts the real binary and talks to it: what the system tests share."""
+
+import contextlib
+import ctypes
+import json
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import threading
+import time
+
+import requests
+
+REPO = pathlib.Path(__file__).resolve().parents[2]
+SETTLED = ("processed", "duplicate", "dead")
+
+
+def binary():
+    return os.path.abspath(os.environ.get("WEIR", REPO / "build" / "weir"))
+
+
+def until(fn, deadline=10.0, what=None, every=0.02):
+    """Calls fn until it returns something true, and returns that; fails after `deadline` seconds.
+
+    An answer that does not come (a refused or cut connection) counts as not yet."""
+    end = time.monotonic() + deadline
+    last = None
+    while True:
+        try:
+            last = fn()
+            if last:
+                return last
+        except requests.exceptions.RequestException as e:
+            last = e
+        if time.monotonic() > end:
+            raise AssertionError(f"not within {deadline} s: {what or fn.__name__}; last: {last!r}")
+        time.sleep(every)
+
+
+def event(event_id, payload=None, type="TEST", timestamp="2026-02-03T12:30:00Z"):
+    return {
+        "event_id": event_id,
+        "type": type,
+        "timestamp": timestamp,
+        "payload": {"of": event_id} if payload is None else payload,
+    }
+
+
+def ndjson(events):
+    return b"".join(json.dumps(e).encode() + b"\n" for e in events)
+
+
+def find_number(value, *names):
+    """The first number called one of `names`, at any depth of a JSON value; None when none is."""
+    if not isinstance(value, dict):
+        return None
+    for name in names:
+        if isinstance(value.get(name), (int, float)):
+            return value[name]
+    for inner in value.values():
+        found = find_number(inner, *names)
+        if found is not None:
+            return found
+    return None
+
+
+def die_with_parent():
+    """In the child, before exec: no test process outlives pytest."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+class Weir:
+    """One `weir run` (or another subcommand) and its data folder."""
+
+    def __init__(self, folder, flags, *, data, env, prefix, command, listen, preexec):
+        self.folder = pathlib.Path(folder)
+        self.data = pathlib.Path(data)
+        self.flags = list(flags)
+        self.env = dict(env or {})
+        self.prefix = list(prefix)
+        self.command = command
+        self.listen = listen
+        self.preexec = preexec
+        self.starts = 0
+        self.proc = None
+        self.url = None
+        self.port = None
+        self.log = None
+        self.out = None
+        self.was_new = False
+        self._local = threading.local()
+
+    # starting and ending
+
+    def start(self, wait=True):
+        self.was_new = not self.data.exists() or not any(self.data.iterdir())
+        self.starts += 1
+        self.log = self.folder / f"weir-{self.starts}.log"
+        self.out = self.folder / f"weir-{self.starts}.out"
+        argv = [*self.prefix, binary(), self.command, "--data", str(self.data)]
+        if self.listen is not None:
+            argv += ["--listen", self.listen]
+        argv += self.flags
+        with open(self.log, "wb") as err, open(self.out, "wb") as out:
+            self.proc = subprocess.Popen(
+                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.folder,
+                env=self._environment(), preexec_fn=self._before_exec)
+        self.url = self.port = None
+        if wait:
+            self.wait_until_up()
+        return self
+
+    def _environment(self):
+        clean = {k: v for k, v in os.environ.items() if not k.startswith("WEIR")}
+        return {**clean, **self.env}
+
+    def _before_exec(self):
+        die_with_parent()
+        if self.preexec is not None:
+            self.preexec()
+
+    def wait_until_up(self, deadline=20):
+        until(self._find_url, deadline, what=f"{binary()} prints its address")
+        if self.listen is None or not self.listen.startswith("unix:"):
+            until(lambda: self.get("/livez").status_code == 200, deadline, what="/livez is 200")
+
+    def _find_url(self):
+        if self.proc.poll() is not None:
+            raise AssertionError(
+                f"{binary()} ended with {self.proc.returncode}:\n{self.log_text()[-3000:]}")
+        text = self.out.read_text(errors="replace")
+        found = re.search(r"http://(127\.0\.0\.1|\[[0-9a-f:]+\]|[a-z0-9.]+):(\d+)", text)
+        if found:
+            self.url = found.group(0)
+            self.port = int(found.group(2))
+            return True
+        return bool(self.listen and self.listen.startswith("unix:") and "unix:" in text)
+
+    @property
+    def pid(self):
+        return self.proc.pid
+
+    def running(self):
+        return self.proc is not None and self.proc.poll() is None
+
+    def stop(self, deadline=40, sig=signal.SIGTERM):
+        """Asks it to end, waits, returns its exit code (negative: the signal that ended it)."""
+        if self.running():
+            self.proc.send_signal(sig)
+        return self.wait(deadline)
+
+    def kill(self):
+        if self.running():
+            self.proc.send_signal(signal.SIGKILL)
+        return self.wait(10)
+
+    def wait(self, deadline=10):
+        try:
+            return self.proc.wait(deadline)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"still running after {deadline} s") from None
+
+    def restart(self, *flags, wait=True):
+        """Starts again on the same folder (after stop() when it runs); flags replace the old."""
+        if self.running():
+            assert self.stop() == 0
+        if flags:
+            self.flags = list(flags)
+        return self.start(wait=wait)
+
+    # talking
+
+    @property
+    def session(self):
+        if not hasattr(self._local, "session"):
+            self._local.session = requests.Session()
+            self._local.session.trust_env = False
+        return self._local.session
+
+    def request(self, method, path, **kw):
+        kw.setdefault("timeout", 15)
+        return self.session.request(method, self.url + path, **kw)
+
+    def get(self, path, **kw):
+        return self.request("GET", path, **kw)
+
+    def post(self, body, path="/events", content_type="application/json", **kw):
+        """body: bytes as they are, anything else as JSON."""
+        raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+        headers = {"Content-Type": content_type, **kw.pop("headers", {})}
+        return self.request("POST", path, data=raw, headers=headers, **kw)
+
+    def post_ndjson(self, events, **kw):
+        return self.post(ndjson(events), content_type="application/x-ndjson", **kw)
+
+    def stats(self):
+        r = self.get("/stats")
+        assert r.status_code == 200, r.text
+        return r.json()
+
+    def count(self, *names):
+        """Sum of counters of /stats."""
+        stats = self.stats()
+        values = [find_number(stats, n) for n in names]
+        assert None not in values, f"/stats lacks one of {names}: {stats}"
+        return sum(values)
+
+    def depth(self):
+        return find_number(self.stats(), "depth", "queue_depth")
+
+    def show(self, event_id):
+        """GET /events/{id}: the event, None when there is none."""
+        r = self.get(f"/events/{event_id}")
+        if r.status_code == 404:
+            return None
+        assert r.status_code == 200, r.text
+        return r.json()
+
+    def wait_state(self, event_id, state, deadline=10):
+        def reached():
+            seen = self.show(event_id)
+            return seen if seen and find_state(seen) == state else None
+        return until(reached, deadline, what=f"{event_id} is {state}")
+
+    def wait_drained(self, deadline=30):
+        until(lambda: self.depth() == 0, deadline, what="the queue is empty", every=0.05)
+
+    # looking
+
+    def log_text(self):
+        return self.log.read_text(errors="replace") if self.log and self.log.exists() else ""
+
+    def out_text(self):
+        return self.out.read_text(errors="replace") if self.out and self.out.exists() else ""
+
+    def check_balance(self, deadline=20):
+        """accepted = processed + duplicate + dead + queued: on a new folder exactly."""
+        def balanced():
+            s = self.stats()
+            settled = sum(find_number(s, n) or 0 for n in SETTLED)
+            left = find_number(s, "depth", "queue_depth") or 0
+            accepted = find_number(s, "accepted")
+            return accepted == settled + left if self.was_new else accepted <= settled + left
+        until(balanced, deadline, what=f"the books balance: {self.stats()}", every=0.05)
+
+
+def find_state(shown):
+    """The state in the answer of GET /events/{id}."""
+    return shown.get("state") or shown.get("event", {}).get("state")
+
+
+def run(*argv, env=None, cwd=None, timeout=60, input=None):
+    """Runs `weir argv…` to its end; stdout and stderr are text."""
+    clean = {k: v for k, v in os.environ.items() if not k.startswith("WEIR")}
+    return subprocess.run(
+        [binary(), *map(str, argv)], env={**clean, **(env or {})}, cwd=cwd, timeout=timeout,
+        input=input, capture_output=True, text=True, preexec_fn=die_with_parent)
+
+
+class Fleet:
+    """Every instance that a test started; ends them all."""
+
+    def __init__(self, folder):
+        self.folder = folder
+        self.instances = []
+
+    def __call__(self, *flags, env=None, wait=True, data=None, prefix=(), command="run",
+                 listen="127.0.0.1:0", preexec=None):
+        number = len(self.instances)
+        folder = self.folder / f"run{number}"
+        folder.mkdir()
+        w = Weir(folder, flags, data=data or self.folder / f"data{number}", env=env, prefix=prefix,
+                 command=command, listen=listen, preexec=preexec)
+        self.instances.append(w)
+        return w.start(wait=wait)
+
+    def check_balance(self):
+        for w in self.instances:
+            if w.running() and w.url is not None and reachable(w):
+                w.check_balance()
+
+    def end(self):
+        for w in self.instances:
+            if w.running():
+                with contextlib.suppress(AssertionError):
+                    w.kill()
+
+    def tail(self, lines=60):
+        parts = []
+        for w in self.instances:
+            text = w.log_text().splitlines()[-lines:]
+            state = "running" if w.running() else f"exit code {w.proc and w.proc.returncode}"
+            parts.append(f"--- {w.log} ({state})\n" + "\n".join(text))
+        return "\n".join(parts)
+
+
+def reachable(w):
+    try:
+        return w.get("/livez", timeout=5).status_code == 200
+    except requests.exceptions.RequestException:
+        return False
