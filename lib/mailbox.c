@@ -73,14 +73,14 @@ post(struct mailbox *m, struct mail_list *list, bool bounded)
         m->list.count += list->count;
         m->list.bytes += list->bytes;
     }
-    bool signal = m->waiting > 0;
     mailbox_wake *wake = was_empty ? m->wake : NULL;
     void *data = m->data;
-    pthread_mutex_unlock(&m->lock);
-    *list = (struct mail_list){0};
-    if (signal) {
+    /* Under the lock: once it is free, a taker may have taken its answer and closed the box. */
+    if (m->waiting > 0) {
         pthread_cond_signal(&m->arrived);
     }
+    pthread_mutex_unlock(&m->lock);
+    *list = (struct mail_list){0};
     if (wake != NULL) {
         wake(data);
     }
@@ -96,13 +96,21 @@ mailbox_post(struct mailbox *m, struct mail *mail)
 }
 
 void
+mailbox_post_replies(struct mailbox *m, struct mail_list *list)
+{
+    if (list->first != NULL) {
+        enum err e = post(m, list, false);
+        assert(e == OK);
+        (void)e;
+    }
+}
+
+void
 mailbox_post_reply(struct mailbox *m, struct mail *mail)
 {
     struct mail_list one = {0};
     mail_list_add(&one, mail);
-    enum err e = post(m, &one, false);
-    assert(e == OK);
-    (void)e;
+    mailbox_post_replies(m, &one);
 }
 
 enum err
@@ -150,11 +158,10 @@ mailbox_take(struct mailbox *m, size_t max_count, size_t max_bytes, int wait_ms)
         }
     }
     /* one signal may have stood for several mails: pass it on */
-    bool more = m->list.first != NULL && m->waiting > 0;
-    pthread_mutex_unlock(&m->lock);
-    if (more) {
+    if (m->list.first != NULL && m->waiting > 0) {
         pthread_cond_signal(&m->arrived);
     }
+    pthread_mutex_unlock(&m->lock);
     return taken;
 }
 
@@ -163,8 +170,8 @@ mailbox_nudge(struct mailbox *m)
 {
     pthread_mutex_lock(&m->lock);
     m->nudged = true;
-    pthread_mutex_unlock(&m->lock);
     pthread_cond_signal(&m->arrived);
+    pthread_mutex_unlock(&m->lock);
 }
 
 void
@@ -172,8 +179,8 @@ mailbox_shut(struct mailbox *m)
 {
     pthread_mutex_lock(&m->lock);
     m->shut = true;
-    pthread_mutex_unlock(&m->lock);
     pthread_cond_broadcast(&m->arrived);
+    pthread_mutex_unlock(&m->lock);
 }
 
 size_t

@@ -44,6 +44,7 @@ void mailbox_close(struct mailbox *m);    /* NULL ok; must be empty */
 enum err mailbox_post(struct mailbox *m,
                       struct mail *mail) MUST_CHECK; /* OK, ERR_BUSY, ERR_STOPPING after shut */
 void mailbox_post_reply(struct mailbox *m, struct mail *mail);
+void mailbox_post_replies(struct mailbox *m, struct mail_list *list); /* list emptied */
 enum err mailbox_post_list(struct mailbox *m,
                            struct mail_list *list) MUST_CHECK; /* all or none; list emptied on OK */
 /* Waits up to wait_ms (0: not, -1: for ever) for something, then moves out up to max_count mails,

@@ -40,6 +40,55 @@ batch_reset(struct batch *b)
     b->staged = 0;
 }
 
+/* FNV-1a: only spreads ids over a table that lives for one call. */
+static uint64_t
+spread(struct span id)
+{
+    uint64_t h = 14695981039346656037u;
+    for (size_t i = 0; i < id.len; i++) {
+        h = (h ^ (unsigned char)id.at[i]) * 1099511628211u;
+    }
+    return h ^ (h >> 32);
+}
+
+/* True when an event with the id of item[i] is in the table already; else puts it there. */
+static bool
+stands_earlier(const struct batch *b, uint32_t *table, size_t mask, size_t i)
+{
+    struct span id = event_id(b->item[i].ev);
+    size_t at = spread(id) & mask;
+    while (table[at] != 0) {
+        struct delivery *other = &b->item[table[at] - 1];
+        if (span_eq(event_id(other->ev), id)) {
+            b->item[i].conflict = !span_eq(event_payload(other->ev), event_payload(b->item[i].ev));
+            return true;
+        }
+        at = (at + 1) & mask;
+    }
+    table[at] = (uint32_t)i + 1;
+    return false;
+}
+
+enum err
+batch_mark_repeats(struct batch *b)
+{
+    size_t size = 16;
+    while (size < b->n * 2) {
+        size *= 2;
+    }
+    uint32_t *table = calloc(size, sizeof *table);
+    if (table == NULL) {
+        return ERR_NOMEM;
+    }
+    for (size_t i = 0; i < b->n; i++) {
+        if (b->item[i].state == EVENT_PROCESSING && stands_earlier(b, table, size - 1, i)) {
+            b->item[i].state = EVENT_DUPLICATE;
+        }
+    }
+    free(table);
+    return OK;
+}
+
 void
 batch_add(struct batch *b, struct event *ev)
 {

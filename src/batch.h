@@ -37,6 +37,9 @@ struct delivery {
     enum err result;        /* of the sink, for this event */
     bool conflict;          /* DUPLICATE, and the payload differs from the one that was kept */
     char reason[96];        /* DEAD: why, for people */
+    /* What `state` and `conflict` become if the commit that runs succeeds: the committer's own. */
+    enum event_state next_state;
+    bool next_conflict;
 };
 
 /* Which parts of settling have been staged for the local store's transaction. */
@@ -60,5 +63,7 @@ enum err batch_init(struct batch *b, size_t cap) MUST_CHECK;
 void batch_fini(struct batch *b);                  /* frees the events it holds */
 void batch_reset(struct batch *b);                 /* frees the events, empties, keeps its memory */
 void batch_add(struct batch *b, struct event *ev); /* the batch's from here; n < cap */
+/* Marks as DUPLICATE each event still PROCESSING whose id stands earlier in the batch. */
+enum err batch_mark_repeats(struct batch *b) MUST_CHECK;
 
 #endif
