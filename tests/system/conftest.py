@@ -7,6 +7,7 @@ queued); `@pytest.mark.nobalance` says that a test has a reason to be excused.""
 import os
 import pathlib
 import shutil
+import subprocess
 import sys
 import tempfile
 
@@ -48,6 +49,21 @@ def tmp_path(request):
         print(f"kept: {path}")
     else:
         shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def shim_library(tmp_path_factory):
+    library = tmp_path_factory.mktemp("shim") / "shim_fsync.so"
+    source = pathlib.Path(__file__).with_name("shim_fsync.c")
+    subprocess.run([os.environ.get("CC", "cc"), "-std=gnu17", "-O2", "-shared", "-fPIC", source,
+                    "-o", library], check=True)
+    return library
+
+
+@pytest.fixture
+def shim(shim_library, tmp_path):
+    """shim(suffix): faults on demand for files whose path ends with it, see weirlib.Shim."""
+    return lambda suffix: weirlib.Shim(shim_library, tmp_path, suffix)
 
 
 @pytest.fixture

@@ -2,11 +2,15 @@
 
 import contextlib
 import ctypes
+import http.client
 import json
 import os
 import pathlib
+import random
 import re
 import signal
+import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -300,4 +304,201 @@ def reachable(w):
     try:
         return w.get("/livez", timeout=5).status_code == 200
     except requests.exceptions.RequestException:
+        return False
+
+
+# a disk that fails on demand: see shim_fsync.c
+
+
+class Shim:
+    """Preload for one instance: weir(env=shim.env), then shim.order("eio"), shim.clear()."""
+
+    def __init__(self, library, folder, suffix):
+        self.sentinel = pathlib.Path(folder) / f"shim-order-{suffix.strip('-./')}"
+        self.env = {
+            "LD_PRELOAD": str(library),
+            "SHIM_SENTINEL": str(self.sentinel),
+            "SHIM_SUFFIX": suffix,
+            "ASAN_OPTIONS": "verify_asan_link_order=0:" + os.environ.get("ASAN_OPTIONS", ""),
+        }
+
+    def order(self, word):
+        fresh = self.sentinel.with_suffix(".new")
+        fresh.write_text(word + "\n")
+        fresh.rename(self.sentinel)
+
+    def clear(self):
+        self.sentinel.unlink(missing_ok=True)
+
+
+# a connection of one's own
+
+
+class Raw:
+    """One TCP connection, to see what a client library hides."""
+
+    def __init__(self, port, timeout=15):
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout)
+
+    def send(self, data):
+        self.sock.sendall(data)
+
+    def send_post(self, body, headers="", path="/events"):
+        self.send(post_head(len(body), headers, path) + body)
+
+    def answer(self):
+        """(status, headers, body) of the next answer; raises ConnectionError or
+        http.client.HTTPException when the connection ends before or within it."""
+        r = http.client.HTTPResponse(self.sock)
+        r.begin()
+        return r.status, {k.lower(): v for k, v in r.getheaders()}, r.read()
+
+    def ended(self):
+        """Waits for the other side's clean end; a reset raises ConnectionResetError."""
+        return self.sock.recv(1) == b""
+
+    def close(self):
+        self.sock.close()
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *exc):
+        self.close()
+
+
+def post_head(length, headers="", path="/events"):
+    return (f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+            f"Content-Length: {length}\r\n{headers}\r\n").encode()
+
+
+def unread_bytes(port):
+    """(connections on that server port, bytes in them that the server has not read)."""
+    mine = f":{port:04X}"
+    established = "01"
+    rows = [line.split() for line in open("/proc/net/tcp").readlines()[1:]]
+    queued = [int(r[4].split(":")[1], 16) for r in rows
+              if r[1].endswith(mine) and r[3] == established]
+    return len(queued), sum(queued)
+
+
+# the store's file, seen from outside
+
+
+def database(data):
+    """The one SQLite file in a data folder."""
+    found = [p for p in pathlib.Path(data).iterdir()
+             if p.is_file() and p.open("rb").read(16) == b"SQLite format 3\0"]
+    assert len(found) == 1, f"one SQLite file in {data}: {found}"
+    return found[0]
+
+
+@contextlib.contextmanager
+def open_database(data):
+    db = sqlite3.connect(f"file:{database(data)}?mode=ro", uri=True, timeout=10)
+    try:
+        yield db
+    finally:
+        db.close()
+
+
+# load with a memory
+
+
+class History:
+    """What clients asked and what they were told: an id is asked before it is sent, and answered
+    only after its 202 was read. Also written to a file, for whoever looks into a failure."""
+
+    def __init__(self, path):
+        self.file = open(path, "a", buffering=1)
+        self.lock = threading.Lock()
+        self.asked = {}     # id -> payload
+        self.answered = {}  # id -> when its 202 was read
+        self.sent_at = {}   # id -> when it was first sent
+
+    def ask(self, events):
+        with self.lock:
+            now = time.monotonic()
+            for e in events:
+                self.asked.setdefault(e["event_id"], e["payload"])
+                self.sent_at.setdefault(e["event_id"], now)
+            self.file.write(f"{now:.6f} ask {' '.join(e['event_id'] for e in events)}\n")
+
+    def ok(self, ids):
+        with self.lock:
+            now = time.monotonic()
+            for i in ids:
+                self.answered.setdefault(i, now)
+            self.file.write(f"{now:.6f} ok {' '.join(ids)}\n")
+
+    def unanswered(self):
+        with self.lock:
+            return [i for i in self.asked if i not in self.answered]
+
+
+class Load:
+    """Threads that post unique events, single and in batches, and send again what was not
+    answered. They follow the instance over restarts. Ends with the `with` block."""
+
+    def __init__(self, instance, history, *, threads=4, seed=0, batch=20, payload_bytes=60):
+        self.w = instance
+        self.history = history
+        self.stopping = threading.Event()
+        self.unexpected = []
+        self.batch = batch
+        self.filler = "x" * payload_bytes
+        self.threads = [threading.Thread(target=self._work, args=(n, random.Random(f"{seed}/{n}")))
+                        for n in range(threads)]
+
+    def __enter__(self):
+        for t in self.threads:
+            t.start()
+        return self
+
+    def __exit__(self, *exc):
+        self.end()
+
+    def end(self):
+        self.stopping.set()
+        for t in self.threads:
+            t.join()
+
+    def _work(self, number, rng):
+        serial = 0
+        doubtful = []
+        while not self.stopping.is_set():
+            if doubtful and rng.random() < 0.3:
+                events = doubtful.pop()
+            else:
+                size = 1 if rng.random() < 0.5 else rng.randint(2, self.batch)
+                events = [self._event(f"load-{number}-{serial + k}", rng) for k in range(size)]
+                serial += size
+            if not self._send(events):
+                doubtful.append(events)
+
+    def _event(self, event_id, rng):
+        return event(event_id, {"of": event_id, "r": rng.random(), "filler": self.filler})
+
+    def _send(self, events):
+        """True when it is known what became of them."""
+        url = self.w.url
+        if url is None:
+            self.stopping.wait(0.005)
+            return False
+        self.history.ask(events)
+        single = len(events) == 1
+        body = json.dumps(events[0] if single else events).encode()
+        try:
+            r = self.w.session.post(url + "/events", data=body, timeout=15,
+                                    headers={"Content-Type": "application/json"})
+        except requests.exceptions.RequestException:
+            self.stopping.wait(0.005)
+            return False
+        ids = [e["event_id"] for e in events]
+        if r.status_code == 202 and (single or r.json().get("accepted") == len(ids)):
+            self.history.ok(ids)
+            return True
+        if r.status_code != 503:
+            self.unexpected.append((r.status_code, r.text[:300]))
+        self.stopping.wait(0.005)
         return False
