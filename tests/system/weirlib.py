@@ -78,7 +78,7 @@ def die_with_parent():
 class Weir:
     """One `weir run` (or another subcommand) and its data folder."""
 
-    def __init__(self, folder, flags, *, data, env, prefix, command, listen, preexec):
+    def __init__(self, folder, flags, *, data, env, prefix, command, listen, preexec, terminal):
         self.folder = pathlib.Path(folder)
         self.data = pathlib.Path(data)
         self.flags = list(flags)
@@ -87,6 +87,7 @@ class Weir:
         self.command = command
         self.listen = listen
         self.preexec = preexec
+        self.terminal = terminal
         self.starts = 0
         self.proc = None
         self.url = None
@@ -108,9 +109,11 @@ class Weir:
             argv += ["--listen", self.listen]
         argv += self.flags
         with open(self.log, "wb") as err, open(self.out, "wb") as out:
-            self.proc = subprocess.Popen(
-                argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=self.folder,
-                env=self._environment(), preexec_fn=self._before_exec)
+            files = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
+            if self.terminal is not None:
+                files = dict.fromkeys(files, self.terminal)
+            self.proc = subprocess.Popen(argv, **files, cwd=self.folder, env=self._environment(),
+                                         preexec_fn=self._before_exec)
         self.url = self.port = None
         if wait:
             self.wait_until_up()
@@ -250,9 +253,26 @@ class Weir:
         until(balanced, deadline, what=f"the books balance: {self.stats()}", every=0.05)
 
 
+def find_member(shown, name):
+    """A member of an event as GET /events/{id} or the list shows it."""
+    return shown[name] if name in shown else shown.get("event", {}).get(name)
+
+
 def find_state(shown):
-    """The state in the answer of GET /events/{id}."""
-    return shown.get("state") or shown.get("event", {}).get("state")
+    return find_member(shown, "state")
+
+
+def walk(w, page=1000):
+    """Every event of GET /events, newest first, page by page."""
+    query = {"limit": page}
+    while True:
+        r = w.get("/events", params=query)
+        assert r.status_code == 200, r.text
+        answer = r.json()
+        yield from answer["events"]
+        if "next" not in answer:
+            return
+        query["cursor"] = answer["next"]
 
 
 def run(*argv, env=None, cwd=None, timeout=60, input=None):
@@ -271,12 +291,12 @@ class Fleet:
         self.instances = []
 
     def __call__(self, *flags, env=None, wait=True, data=None, prefix=(), command="run",
-                 listen="127.0.0.1:0", preexec=None):
+                 listen="127.0.0.1:0", preexec=None, terminal=None):
         number = len(self.instances)
         folder = self.folder / f"run{number}"
         folder.mkdir()
         w = Weir(folder, flags, data=data or self.folder / f"data{number}", env=env, prefix=prefix,
-                 command=command, listen=listen, preexec=preexec)
+                 command=command, listen=listen, preexec=preexec, terminal=terminal)
         self.instances.append(w)
         return w.start(wait=wait)
 
@@ -400,6 +420,12 @@ def open_database(data):
         yield db
     finally:
         db.close()
+
+
+def stored_ids(data):
+    """The ids of the events that had their effect in the local sink, one per effect."""
+    with open_database(data) as db:
+        return [row[0] for row in db.execute("select event_id from events order by rowid")]
 
 
 # load with a memory
