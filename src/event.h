@@ -74,7 +74,8 @@ event_payload(const struct event *ev)
     return (struct span){ev->bytes + ev->id_len + ev->type_len + ev->time_len, ev->payload_len};
 }
 
-/* What is wrong with an event: every error at once, at most EVENT_ERRORS_MAX. */
+/* What is wrong with an event: every error at once, at most EVENT_ERRORS_MAX. All of it is UTF-8.
+ */
 #define EVENT_ERRORS_MAX 16
 struct event_error {
     char pointer[96]; /* RFC 6901, "" for the whole event; a long member name is cut */
@@ -82,12 +83,15 @@ struct event_error {
 };
 struct event_errors {
     size_t n;
+    bool too_large; /* one of them is the event's size */
     struct event_error item[EVENT_ERRORS_MAX];
 };
 
 struct event_parser;
 struct event_parser *event_parser_open(size_t max_event_bytes); /* NULL: out of memory */
 void event_parser_close(struct event_parser *p);                /* NULL ok */
+/* From within on_item: no further item is read, and event_parse_body answers OK. */
+void event_parser_stop(struct event_parser *p);
 
 enum event_format {
     EVENT_FORMAT_JSON,   /* one event, or an array of events */
@@ -102,10 +106,11 @@ typedef void event_on_item(void *data, size_t index, struct event *ev, struct sp
                            const struct event_errors *errors);
 
 /* Reads a whole body. BUF_SLACK readable bytes must follow it (every struct buf has them).
- * *is_batch: true for an array or NDJSON. ERR_INVALID: nothing could be read at all and *whole says
- * why (not JSON, not an object or array, an array with broken syntax: then no item was reported).
- * ERR_NOMEM: stop; items already reported are the callee's. For NDJSON a broken line is that item's
- * error, and the other lines are read. */
+ * *is_batch: true for an array or NDJSON. ERR_INVALID: the body is of no use and *whole says why
+ * (not JSON, not an object or array); of an array whose syntax breaks midway, the items before that
+ * were reported: drop them. ERR_NOMEM: stop; items already reported are the callee's. For NDJSON a
+ * broken line is that item's error, and the other lines are read; so is, in an array too, an item
+ * that is not UTF-8, too deep or too large. */
 enum err event_parse_body(struct event_parser *p, struct span body, enum event_format format,
                           bool *is_batch, struct event_errors *whole, event_on_item *on_item,
                           void *data) MUST_CHECK;
@@ -115,5 +120,8 @@ enum err event_parse_body(struct event_parser *p, struct span body, enum event_f
  * (may be empty) is put before the closing brace, e.g. ,"state":"processed". */
 struct buf;
 void event_write_json(struct buf *out, const struct event *ev, struct span extra);
+/* The same on one line, ended by LF: line breaks between the tokens of the payload become spaces.
+ */
+void event_write_json_line(struct buf *out, const struct event *ev, struct span extra);
 
 #endif
