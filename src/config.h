@@ -9,8 +9,8 @@
 #define WEIR_CONFIG_H
 
 #include "config_table.h"
-#include "err.h"
 #include "buf.h"
+#include "err.h"
 
 #include <stdint.h>
 
@@ -22,13 +22,13 @@ enum config_source {
     CONFIG_FROM_FLAG
 };
 
-/* field types: TEXT char *, COUNT/SIZE/TIME int64_t, CHOICE const char * (one of the words, static)
- */
+/* Field types: TEXT and CHOICE char * (a CHOICE is one of its words), COUNT, SIZE (bytes) and TIME
+ * (milliseconds) int64_t. */
 #define CONFIG_FIELD_TEXT char *
 #define CONFIG_FIELD_COUNT int64_t
 #define CONFIG_FIELD_SIZE int64_t
 #define CONFIG_FIELD_TIME int64_t
-#define CONFIG_FIELD_CHOICE const char *
+#define CONFIG_FIELD_CHOICE char *
 
 enum config_row {
 #define X(type, field, key, dflt, least, most, help) CONFIG_ROW_##field,
@@ -42,6 +42,8 @@ struct config {
     CONFIG_TABLE(X)
 #undef X
     enum config_source source[CONFIG_ROWS];
+    unsigned line[CONFIG_ROWS]; /* in the file, where that is the source */
+    char *file;                 /* the configuration file's name; NULL: none was read */
 };
 
 /* One row of the table, for help, docs and check. All static. */
@@ -52,20 +54,25 @@ struct config_setting {
     int64_t least;
     int64_t most;
     const char *help;
+    size_t offset; /* of its field in struct config */
 };
 extern const struct config_setting config_settings[CONFIG_ROWS];
 
-/* argv: the flags after the subcommand (--key value or --key=value). Takes those it knows, and
- * leaves what is not a flag in argv[0 … *argc) for the subcommand; an unknown flag is an error with
- * the nearest name suggested. --config FILE names the file; without it weir.conf in the working
- * folder is read if it is there. envp: NAME=value strings. ERR_CONFIG: *errors holds one line an
- * error, each ended by \n. */
+/* argv: the flags after the subcommand (--key value or --key=value; the last of equal ones counts).
+ * Takes those it knows, and leaves what is not a flag, and all that follows --, in argv[0 … *argc)
+ * for the subcommand; an unknown flag is an error with the nearest name suggested. --config FILE
+ * (or WEIR_CONFIG) names the file; without it weir.conf in the working folder is read if it is
+ * there. envp: NAME=value strings. ERR_CONFIG: *errors holds one line an error, each ended by \n;
+ * ERR_NOMEM: it may not. On failure *cfg is empty, and config_free may still be called. */
 enum err config_load(struct config *cfg, int *argc, char **argv, char *const *envp,
                      struct buf *errors) MUST_CHECK;
-void config_free(struct config *cfg);
-/* "key = value   # source" a line, with units, user names' passwords in URLs masked as ***. */
+void config_free(struct config *cfg); /* of a zeroed one too */
+/* "key = value   # source" a line, in the form of weir.conf, with units and passwords in URLs as
+ * ***. */
 void config_print(struct buf *out, const struct config *cfg);
 
+/* HELP: the flags, for a terminal. CONF: an example of weir.conf. MARKDOWN: a table. MAN: the
+ * OPTIONS section of the man page. */
 enum config_doc { CONFIG_DOC_HELP, CONFIG_DOC_CONF, CONFIG_DOC_MARKDOWN, CONFIG_DOC_MAN };
 void config_document(struct buf *out, enum config_doc form);
 

@@ -26,7 +26,7 @@
     X(COUNT, http_max_connections, "http.max_connections", "10000", 1, 1000000, "open connections, at most; more are closed at once") \
     X(SIZE, http_max_inflight, "http.max_inflight", "16MiB", 64 * KIB, 16 * GIB, "request bodies held in memory, at most; beyond it 503") \
     X(TIME, http_header_timeout, "http.header_timeout", "10s", 100, 3600000, "time for a request's line and header fields to arrive") \
-    X(TIME, http_idle_timeout, "http.idle_timeout", "60s", 100, 86400000, "time a connection may wait between requests") \
+    X(TIME, http_idle_timeout, "http.idle_timeout", "1m", 100, 86400000, "time a connection may wait between requests") \
     X(TIME, http_write_timeout, "http.write_timeout", "10s", 100, 3600000, "time without progress while a client does not read its answer") \
     X(SIZE, http_body_min_rate, "http.body_min_rate", "1KiB", 1, 1 * GIB, "least bytes a second at which a body must arrive, after 10 s") \
     X(SIZE, queue_max_bytes, "queue.max_bytes", "1GiB", 64 * KIB, 1024 * GIB, "events waiting on disk, at most; beyond it 503") \
