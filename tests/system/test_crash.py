@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import time
 
 import pytest
 
@@ -89,9 +90,7 @@ def test_a_kill_while_the_last_start_recovers_loses_nothing(weir, tmp_path):
         running.end()
     for _ in range(8):
         w.start(wait=False)
-        until(lambda: w.proc.poll() is None, what="started")
-        running.stopping.clear()
-        running.stopping.wait(rng.uniform(0.002, 0.05))
+        time.sleep(rng.uniform(0.002, 0.05))  # the moment of the kill, not a wait for anything
         w.kill()
     w.start()
     check_everything(w, history)

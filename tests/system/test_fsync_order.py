@@ -10,8 +10,7 @@ import pytest
 
 from weirlib import event, until
 
-TRACED = ("read,readv,recvfrom,recvmsg,write,writev,sendto,sendmsg,pwrite64,pwritev,fdatasync,fsync,"
-          "fcntl")
+TRACED = "read,readv,recvfrom,write,writev,sendto,sendmsg,pwrite64,pwritev,fdatasync,fsync"
 WRITES = ("write", "writev", "sendto", "sendmsg")
 SYNCS = ("fdatasync", "fsync")
 
@@ -148,7 +147,7 @@ EXAMPLE = r"""
 11 fdatasync(5</d/weir.db-wal> <unfinished ...>
 10 read(9<socket:[1]>, 0x7f, 65536) = -1 EAGAIN (Resource temporarily unavailable)
 11 <... fdatasync resumed>) = 0
-10 write(9<socket:[1]>, "HTTP/1.1 202 Accepted\r\n\r\n{\"event_id\":\"a-1\",\"durability\":\"fsync\"}", 90) = 90
+10 write(9<socket:[1]>, "HTTP/1.1 202 Accepted\r\n\r\n{\"event_id\":\"a-1\"}", 70) = 70
 """.strip().splitlines()
 
 
