@@ -1,0 +1,538 @@
+/* store_db.c - happy path: begin, add and remove rows, commit; now and then a checkpoint.
+ *
+ * Failure modes, all mapped in classify():
+ *   SQLITE_FULL, or an I/O error whose errno is ENOSPC or EDQUOT: nothing is damaged; the caller rolls back and waits.
+ *   SQLITE_BUSY: another program holds the write lock for longer than BUSY_MS; roll back, try again.
+ *   any other I/O error, a failed fsync above all: what is on the disk is unknown, and a second fsync may lie: stop.
+ *   SQLITE_CORRUPT, SQLITE_NOTADB: stop.
+ * Invariants: 1. synchronous=FULL and journal_mode=WAL are read back after they were set.
+ *             2. one connection writes and checkpoints. */
+#include "store/store_db.h"
+
+#include "buf.h"
+#include "env.h"
+#include "log.h"
+#include "store/store_schema.h"
+
+#include <errno.h>
+#include <sqlite3.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUSY_MS 1000
+#define WRITER_CACHE_KIB 6144
+#define READER_CACHE_KIB 1024
+
+struct store_db {
+    sqlite3 *db;
+    struct env *env;
+    enum store_db_mode mode;
+    int wal_pages; /* of the WAL after the last commit */
+    unsigned char id_key[STORE_ID_KEY_BYTES];
+    sqlite3_stmt *begin, *commit, *rollback, *probe, *probe_end;
+    sqlite3_stmt *queue_add, *queue_remove, *queue_read, *queue_oldest;
+    sqlite3_stmt *event_add, *mark_add, *dead_add;
+};
+
+static enum err
+classify_io(const struct store_db *db)
+{
+    int sys = sqlite3_system_errno(db->db);
+    return sys == ENOSPC || sys == EDQUOT ? ERR_DISK_FULL : ERR_IO;
+}
+
+static enum err
+classify(const struct store_db *db, int rc)
+{
+    switch (rc & 0xff) {
+    case SQLITE_OK:
+    case SQLITE_ROW:
+    case SQLITE_DONE:
+        return OK;
+    case SQLITE_FULL:
+        return ERR_DISK_FULL;
+    case SQLITE_NOMEM:
+        return ERR_NOMEM;
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_INTERRUPT:
+        return ERR_UNAVAILABLE;
+    case SQLITE_IOERR:
+        return rc == SQLITE_IOERR_NOMEM ? ERR_NOMEM : classify_io(db);
+    case SQLITE_CANTOPEN:
+    case SQLITE_READONLY:
+    case SQLITE_PERM:
+        return classify_io(db);
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return ERR_CORRUPT;
+    default:
+        return ERR_MISUSE;
+    }
+}
+
+/* Says in the log what SQLite said, once per failure, and gives our code for it. */
+static enum err
+fail(const struct store_db *db, int rc)
+{
+    enum err e = classify(db, rc);
+    if (e != OK) {
+        log_warn(db->env->log, "store.sqlite", "err=%s sqlite=%d errno=%d text=\"%s\"", err_name(e),
+                 sqlite3_extended_errcode(db->db), sqlite3_system_errno(db->db),
+                 sqlite3_errmsg(db->db));
+    }
+    return e;
+}
+
+struct sqlite3 *
+store_db_handle(struct store_db *db)
+{
+    return db->db;
+}
+
+const unsigned char *
+store_db_id_key(const struct store_db *db)
+{
+    return db->id_key;
+}
+
+enum err
+store_db_prepare(struct store_db *db, sqlite3_stmt **out, const char *sql)
+{
+    int rc = sqlite3_prepare_v3(db->db, sql, -1, SQLITE_PREPARE_PERSISTENT, out, NULL);
+    return rc == SQLITE_OK ? OK : fail(db, rc);
+}
+
+enum err
+store_db_step(struct store_db *db, sqlite3_stmt *st, bool *row)
+{
+    int rc = sqlite3_step(st);
+    *row = rc == SQLITE_ROW;
+    if (rc == SQLITE_ROW) {
+        return OK;
+    }
+    enum err e = rc == SQLITE_DONE ? OK : fail(db, rc);
+    sqlite3_reset(st);
+    return e;
+}
+
+enum err
+store_db_run(struct store_db *db, sqlite3_stmt *st)
+{
+    int rc = sqlite3_step(st);
+    enum err e = rc == SQLITE_DONE || rc == SQLITE_ROW ? OK : fail(db, rc);
+    sqlite3_reset(st);
+    return e;
+}
+
+static enum err
+run_sql(struct store_db *db, const char *sql)
+{
+    int rc = sqlite3_exec(db->db, sql, NULL, NULL, NULL);
+    return rc == SQLITE_OK ? OK : fail(db, rc);
+}
+
+/* Runs a query whose first column of its first row is a text or a number; "" when no row comes. */
+static enum err
+query_text(struct store_db *db, const char *sql, char *out, size_t size)
+{
+    sqlite3_stmt *st = NULL;
+    out[0] = '\0';
+    enum err e = store_db_prepare(db, &st, sql);
+    bool row = false;
+    if (e == OK) {
+        e = store_db_step(db, st, &row);
+    }
+    if (e == OK && row) {
+        const unsigned char *text = sqlite3_column_text(st, 0);
+        snprintf(out, size, "%s", text == NULL ? "" : (const char *)text);
+    }
+    sqlite3_finalize(st);
+    return e;
+}
+
+static int
+on_wal(void *data, sqlite3 *handle, const char *name, int pages)
+{
+    (void)handle;
+    (void)name;
+    ((struct store_db *)data)->wal_pages = pages;
+    return SQLITE_OK;
+}
+
+/* Sets a pragma and reads back what is in force: SQLite ignores what it cannot do without a word. */
+static enum err
+require_pragma(struct store_db *db, const char *name, const char *want, const char *read_back,
+               struct buf *why)
+{
+    char sql[96];
+    char got[64];
+    snprintf(sql, sizeof sql, "PRAGMA %s=%s", name, want);
+    enum err e = query_text(db, sql, got, sizeof got);
+    if (e == OK) {
+        snprintf(sql, sizeof sql, "PRAGMA %s", name);
+        e = query_text(db, sql, got, sizeof got);
+    }
+    if (e == OK && strcmp(got, read_back) != 0) {
+        buf_addf(why, "SQLite has %s=%s here, and %s is needed for durability", name, got,
+                 read_back);
+        return ERR_CONFIG;
+    }
+    return e;
+}
+
+static enum err
+set_up_connection(struct store_db *db, struct buf *why)
+{
+    char sql[64];
+    sqlite3_busy_timeout(db->db, BUSY_MS);
+    sqlite3_extended_result_codes(db->db, 1);
+    bool writer = db->mode == STORE_DB_WRITER;
+    snprintf(sql, sizeof sql, "PRAGMA cache_size=-%d",
+             writer ? WRITER_CACHE_KIB : READER_CACHE_KIB);
+    enum err e = run_sql(db, sql);
+    if (e != OK || !writer) {
+        return e == OK ? run_sql(db, "PRAGMA query_only=1") : e;
+    }
+    e = require_pragma(db, "journal_mode", "WAL", "wal", why);
+    if (e == OK) {
+        e = require_pragma(db, "synchronous", "FULL", "2", why);
+    }
+    sqlite3_wal_hook(db->db, on_wal, db); /* also turns SQLite's own checkpoints off */
+    return e;
+}
+
+static enum err
+prepare_all(struct store_db *db)
+{
+    const struct {
+        sqlite3_stmt **st;
+        const char *sql;
+        bool reader_too;
+    } all[] = {
+        {&db->begin, db->mode == STORE_DB_WRITER ? "BEGIN IMMEDIATE" : "BEGIN", true},
+        {&db->commit, "COMMIT", true},
+        {&db->rollback, "ROLLBACK", true},
+        {&db->probe, "INSERT OR REPLACE INTO meta VALUES('probe', zeroblob(131072))", false},
+        {&db->probe_end, "DELETE FROM meta WHERE key = 'probe'", false},
+        {&db->queue_add,
+         "INSERT INTO queue(seq, accepted_at, attempts, event_id, type, timestamp, payload)"
+         " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         false},
+        {&db->queue_remove, "DELETE FROM queue WHERE seq BETWEEN ?1 AND ?2", false},
+        {&db->queue_read,
+         "SELECT event_id, type, timestamp, payload, seq, accepted_at, attempts FROM queue"
+         " WHERE seq > ?1 ORDER BY seq",
+         true},
+        {&db->queue_oldest, "SELECT accepted_at FROM queue ORDER BY seq LIMIT 1", true},
+        {&db->event_add,
+         "INSERT INTO events(seq, accepted_at, stored_at, event_id, type, timestamp, payload)"
+         " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+         false},
+        {&db->mark_add,
+         "INSERT INTO marks(seq, event_id, payload_hash, marked_at) VALUES(?1, ?2, ?3, ?4)", false},
+        {&db->dead_add,
+         "INSERT INTO dead(seq, accepted_at, dead_at, event_id, type, timestamp, payload, "
+         "attempts, reason)"
+         " VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+         false},
+    };
+    enum err e = OK;
+    for (size_t i = 0; i < sizeof all / sizeof *all && e == OK; i++) {
+        if (db->mode == STORE_DB_WRITER || all[i].reader_too) {
+            e = store_db_prepare(db, all[i].st, all[i].sql);
+        }
+    }
+    return e;
+}
+
+static void
+finalize_all(struct store_db *db)
+{
+    sqlite3_stmt *const all[] = {db->begin,        db->commit,    db->rollback,     db->probe,
+                                 db->probe_end,    db->queue_add, db->queue_remove, db->queue_read,
+                                 db->queue_oldest, db->event_add, db->mark_add,     db->dead_add};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        sqlite3_finalize(all[i]);
+    }
+}
+
+static enum err
+open_parts(struct store_db *db, const char *path, struct buf *why)
+{
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS,
+                   0); /* a lock per allocation less; refused once SQLite runs */
+    int flags = db->mode == STORE_DB_WRITER ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
+                                            : SQLITE_OPEN_READWRITE;
+    int rc = sqlite3_open_v2(path, &db->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
+    if (rc != SQLITE_OK) {
+        return db->db == NULL ? ERR_NOMEM : fail(db, rc);
+    }
+    enum err e = set_up_connection(db, why);
+    if (e == OK && db->mode == STORE_DB_WRITER) {
+        e = store_schema_prepare(db->db, db->env, why);
+    }
+    if (e == OK) {
+        e = store_schema_id_key(db->db, db->id_key);
+    }
+    return e == OK ? prepare_all(db) : e;
+}
+
+enum err
+store_db_open(struct store_db **out, const char *folder, enum store_db_mode mode, struct env *env,
+              char *why, size_t why_size)
+{
+    char path[1100];
+    snprintf(path, sizeof path, "%s/weir.db", folder);
+    struct store_db *db = calloc(1, sizeof *db);
+    if (db == NULL) {
+        return ERR_NOMEM;
+    }
+    db->env = env;
+    db->mode = mode;
+    struct buf said;
+    buf_init(&said, 4096);
+    enum err e = open_parts(db, path, &said);
+    if (e == OK) {
+        buf_fini(&said);
+        *out = db;
+        return OK;
+    }
+    snprintf(why, why_size, "%s: %.*s", path, said.len > 0 ? (int)said.len : 200,
+             said.len > 0 ? said.at : (db->db != NULL ? sqlite3_errmsg(db->db) : err_text(e)));
+    buf_fini(&said);
+    store_db_close(db, false);
+    return e;
+}
+
+void
+store_db_close(struct store_db *db, bool clean)
+{
+    if (db == NULL) {
+        return;
+    }
+    if (clean && db->mode == STORE_DB_WRITER) {
+        store_schema_note_clean(db->db);
+    }
+    finalize_all(db);
+    sqlite3_close(db->db); /* the last connection checkpoints and removes the WAL */
+    free(db);
+}
+
+enum err
+store_db_begin(struct store_db *db)
+{
+    return store_db_run(db, db->begin);
+}
+
+enum err
+store_db_commit(struct store_db *db)
+{
+    return store_db_run(db, db->commit);
+}
+
+void
+store_db_rollback(struct store_db *db)
+{
+    /* After some errors SQLite has rolled back by itself, and there is nothing left to do. */
+    if (!sqlite3_get_autocommit(db->db)) {
+        sqlite3_step(db->rollback);
+        sqlite3_reset(db->rollback);
+    }
+}
+
+enum err
+store_db_checkpoint_if_due(struct store_db *db)
+{
+    if (db->wal_pages < STORE_DB_WAL_PAGES) {
+        return OK;
+    }
+    int rc = sqlite3_wal_checkpoint_v2(db->db, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    if ((rc & 0xff) == SQLITE_BUSY || (rc & 0xff) == SQLITE_LOCKED) {
+        return OK; /* a reader is in the way: the next commit tries again */
+    }
+    db->wal_pages = 0;
+    return rc == SQLITE_OK ? OK : fail(db, rc);
+}
+
+enum err
+store_db_probe(struct store_db *db)
+{
+    enum err e = store_db_run(db, db->probe);
+    return e == OK ? store_db_run(db, db->probe_end) : e;
+}
+
+static void
+bind_text(sqlite3_stmt *st, int at, struct span s)
+{
+    sqlite3_bind_text(st, at, s.at, (int)s.len, SQLITE_STATIC);
+}
+
+static void
+bind_event(sqlite3_stmt *st, int first, const struct event *ev)
+{
+    bind_text(st, first, event_id(ev));
+    bind_text(st, first + 1, event_type(ev));
+    bind_text(st, first + 2, event_timestamp(ev));
+    bind_text(st, first + 3, event_payload(ev));
+}
+
+enum err
+store_db_queue_add(struct store_db *db, const struct event *ev)
+{
+    sqlite3_bind_int64(db->queue_add, 1, (int64_t)ev->seq);
+    sqlite3_bind_int64(db->queue_add, 2, ev->accepted_ms);
+    sqlite3_bind_int64(db->queue_add, 3, ev->attempt);
+    bind_event(db->queue_add, 4, ev);
+    return store_db_run(db, db->queue_add);
+}
+
+enum err
+store_db_queue_remove(struct store_db *db, uint64_t first_seq, uint64_t last_seq)
+{
+    sqlite3_bind_int64(db->queue_remove, 1, (int64_t)first_seq);
+    sqlite3_bind_int64(db->queue_remove, 2, (int64_t)last_seq);
+    return store_db_run(db, db->queue_remove);
+}
+
+static struct span
+column_span(sqlite3_stmt *st, int at)
+{
+    const char *text = sqlite3_column_blob(st, at);
+    return (struct span){text == NULL ? "" : text, (size_t)sqlite3_column_bytes(st, at)};
+}
+
+struct event *
+store_db_row_event(sqlite3_stmt *st, int first)
+{
+    return event_new(column_span(st, first), column_span(st, first + 1), column_span(st, first + 2),
+                     column_span(st, first + 3));
+}
+
+static enum err
+take_queue_row(struct mail_list *list, sqlite3_stmt *st)
+{
+    struct event *ev = store_db_row_event(st, 0);
+    if (ev == NULL) {
+        return ERR_NOMEM;
+    }
+    ev->seq = (uint64_t)sqlite3_column_int64(st, 4);
+    ev->accepted_ms = sqlite3_column_int64(st, 5);
+    ev->attempt = (uint32_t)sqlite3_column_int64(st, 6);
+    mail_list_add(list, &ev->mail);
+    return OK;
+}
+
+enum err
+store_db_queue_read(struct store_db *db, struct mail_list *list, bool *more, uint64_t after,
+                    size_t max_bytes)
+{
+    sqlite3_stmt *st = db->queue_read;
+    sqlite3_bind_int64(st, 1, (int64_t)after);
+    bool row = true;
+    enum err e = OK;
+    while (e == OK && list->bytes < max_bytes) {
+        e = store_db_step(db, st, &row);
+        if (e != OK || !row) {
+            break;
+        }
+        e = take_queue_row(list, st);
+    }
+    sqlite3_reset(st);
+    *more = row;
+    return e;
+}
+
+enum err
+store_db_queue_oldest(struct store_db *db, int64_t *accepted_ms)
+{
+    bool row = false;
+    enum err e = store_db_step(db, db->queue_oldest, &row);
+    *accepted_ms = e == OK && row ? sqlite3_column_int64(db->queue_oldest, 0) : 0;
+    sqlite3_reset(db->queue_oldest);
+    return e;
+}
+
+enum err
+store_db_event_add(struct store_db *db, const struct event *ev, int64_t stored_ms)
+{
+    sqlite3_bind_int64(db->event_add, 1, (int64_t)ev->seq);
+    sqlite3_bind_int64(db->event_add, 2, ev->accepted_ms);
+    sqlite3_bind_int64(db->event_add, 3, stored_ms);
+    bind_event(db->event_add, 4, ev);
+    return store_db_run(db, db->event_add);
+}
+
+enum err
+store_db_mark_add(struct store_db *db, const struct event *ev, int64_t payload_hash,
+                  int64_t marked_ms)
+{
+    sqlite3_bind_int64(db->mark_add, 1, (int64_t)ev->seq);
+    bind_text(db->mark_add, 2, event_id(ev));
+    sqlite3_bind_int64(db->mark_add, 3, payload_hash);
+    sqlite3_bind_int64(db->mark_add, 4, marked_ms);
+    return store_db_run(db, db->mark_add);
+}
+
+enum err
+store_db_dead_add(struct store_db *db, const struct event *ev, const char *reason, int64_t dead_ms)
+{
+    sqlite3_bind_int64(db->dead_add, 1, (int64_t)ev->seq);
+    sqlite3_bind_int64(db->dead_add, 2, ev->accepted_ms);
+    sqlite3_bind_int64(db->dead_add, 3, dead_ms);
+    bind_event(db->dead_add, 4, ev);
+    sqlite3_bind_int64(db->dead_add, 8, ev->attempt);
+    bind_text(db->dead_add, 9, span_of(reason));
+    return store_db_run(db, db->dead_add);
+}
+
+/* One number; 0 when the query gives no row or NULL. */
+static enum err
+query_number(struct store_db *db, int64_t *out, const char *sql)
+{
+    sqlite3_stmt *st = NULL;
+    bool row = false;
+    *out = 0;
+    enum err e = store_db_prepare(db, &st, sql);
+    if (e == OK) {
+        e = store_db_step(db, st, &row);
+    }
+    if (e == OK && row) {
+        *out = sqlite3_column_int64(st, 0);
+    }
+    sqlite3_finalize(st);
+    return e;
+}
+
+enum err
+store_db_state(struct store_db *db, struct store_db_state *out)
+{
+    int64_t last_seq = 0;
+    int64_t queued = 0;
+    int64_t text_bytes = 0;
+    enum err e = query_number(
+        db, &last_seq,
+        "SELECT max(coalesce((SELECT max(seq) FROM queue), 0), coalesce((SELECT max(seq) FROM "
+        "events), 0),"
+        " coalesce((SELECT max(seq) FROM marks), 0), coalesce((SELECT max(seq) FROM dead), 0))");
+    if (e == OK) {
+        e = query_number(
+            db, &out->last_accepted_ms,
+            "SELECT max(coalesce((SELECT accepted_at FROM queue ORDER BY seq DESC LIMIT 1), 0),"
+            " coalesce((SELECT accepted_at FROM events ORDER BY seq DESC LIMIT 1), 0))");
+    }
+    if (e == OK) {
+        e = query_number(db, &queued, "SELECT count(*) FROM queue");
+    }
+    if (e == OK) {
+        e = query_number(
+            db, &text_bytes,
+            "SELECT sum(length(CAST(event_id AS BLOB)) + length(CAST(type AS BLOB))"
+            " + length(CAST(timestamp AS BLOB)) + length(CAST(payload AS BLOB))) FROM queue");
+    }
+    out->next_seq = (uint64_t)last_seq + 1;
+    out->queued = (uint64_t)queued;
+    out->queued_bytes = (uint64_t)text_bytes + (uint64_t)queued * sizeof(struct event);
+    return e;
+}
