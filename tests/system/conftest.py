@@ -2,7 +2,8 @@
 build/weir) on a port of its own with a data folder of its own; see weirlib.Weir.
 
 A test that passes also has to leave books that balance (accepted = processed + duplicate + dead +
-queued); `@pytest.mark.nobalance` says that a test has a reason to be excused."""
+queued); `@pytest.mark.nobalance` says that a test has a reason to be excused. What still runs then
+is stopped with SIGTERM and must end with 0, and no sanitizer may have complained."""
 
 import os
 import pathlib
@@ -21,6 +22,7 @@ import weirlib  # noqa: E402
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes more than a few seconds")
     config.addinivalue_line("markers", "nobalance: the counters need not balance at the end")
+    config.addinivalue_line("markers", "sanitize: also run with the binaries of ASan and TSan")
 
 
 def pytest_sessionstart(session):
@@ -71,8 +73,10 @@ def weir(request, tmp_path):
     fleet = weirlib.Fleet(tmp_path)
     yield fleet
     try:
-        passed = not getattr(request.node, "call_failed", True)
-        if passed and request.node.get_closest_marker("nobalance") is None:
-            fleet.check_balance()
+        if not getattr(request.node, "call_failed", True):
+            if request.node.get_closest_marker("nobalance") is None:
+                fleet.check_balance()
+            fleet.stop()
+            fleet.check_sanitizers()
     finally:
         fleet.end()

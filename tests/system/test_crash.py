@@ -64,6 +64,7 @@ def kill_many_times(w, tmp_path, kills, **load):
     check_everything(w, history)
 
 
+@pytest.mark.sanitize
 def test_answered_events_survive_three_kills_exactly_once(weir, tmp_path):
     kill_many_times(weir(), tmp_path, 3)
 
@@ -96,6 +97,7 @@ def test_a_kill_while_the_last_start_recovers_loses_nothing(weir, tmp_path):
     check_everything(w, history)
 
 
+@pytest.mark.sanitize
 def test_queued_events_survive_a_kill_and_are_processed_in_accept_order(weir, tmp_path):
     w = weir("--sink", "log:/dev/full")
     ids = [f"q-{i:03}" for i in range(200)]

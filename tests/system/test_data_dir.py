@@ -38,6 +38,7 @@ def used(weir):
     return w
 
 
+@pytest.mark.sanitize
 def test_a_second_process_on_one_folder_is_refused_and_the_first_goes_on(weir):
     first = weir()
     code, why = start_in_vain(weir, first.data)
@@ -65,6 +66,7 @@ def test_a_folder_that_cannot_be_made_is_an_error(weir, tmp_path):
     assert "place" in why
 
 
+@pytest.mark.sanitize
 def test_a_file_in_place_of_the_folder_is_an_error_and_stays(weir, tmp_path):
     file = tmp_path / "file"
     file.write_text("mine")
@@ -141,6 +143,7 @@ def test_a_damaged_page_is_found_at_the_start_after_an_unclean_stop(weir, used):
     assert fingerprint(used.data)[file.name] == before
 
 
+@pytest.mark.sanitize
 def test_a_wal_left_by_a_kill_is_read_back(weir):
     w = weir()
     assert w.post([event(f"e-{i}") for i in range(50)]).json()["accepted"] == 50

@@ -36,6 +36,7 @@ def fill(w, kib=8, most=400):
     raise AssertionError(f"{most} events of {kib} KiB and no bound")
 
 
+@pytest.mark.sanitize
 def test_a_full_queue_refuses_and_recovers_when_the_sink_answers_again(weir, shim, tmp_path):
     out = tmp_path / "sink.ndjson"
     fault = shim("sink.ndjson")
@@ -81,6 +82,7 @@ def test_a_batch_that_does_not_fit_is_refused_as_a_whole(weir):
     assert all(w.show(e["event_id"]) is None for e in batch)
 
 
+@pytest.mark.sanitize
 def test_a_full_mailbox_refuses_while_the_disk_is_slow_and_recovers(weir, shim):
     slow = shim("-wal")
     w = weir("--queue-mailbox-bytes", "64KiB", env=slow.env)
@@ -117,6 +119,7 @@ def is_closed_at_once(port):
         return True
 
 
+@pytest.mark.sanitize
 def test_connections_beyond_the_cap_are_closed_and_the_others_served(weir):
     w = weir("--http-max-connections", "10")
     w.session.close()
@@ -141,6 +144,7 @@ def test_connections_beyond_the_cap_are_closed_and_the_others_served(weir):
     until(lambda: w.count("connections_refused") >= 3, what="they are counted")
 
 
+@pytest.mark.sanitize
 def test_bodies_beyond_the_inflight_bound_are_refused_until_there_is_room(weir):
     w = weir("--http-max-inflight", "64KiB")
     large = json.dumps(event("large", {"filler": "l" * 60000})).encode()
@@ -157,6 +161,7 @@ def test_bodies_beyond_the_inflight_bound_are_refused_until_there_is_room(weir):
     w.wait_state("small", "processed")
 
 
+@pytest.mark.sanitize
 def test_an_abandoned_body_gives_its_room_back(weir):
     w = weir("--http-max-inflight", "64KiB")
     small = event("small", {"filler": "s" * 20000})

@@ -4,8 +4,12 @@ import json
 import shlex
 import threading
 
+import pytest
+
 import weirlib
 from weirlib import event, until
+
+pytestmark = pytest.mark.sanitize
 
 SEED = (b'{"event_id":"evt_001","type":"GRIEVANCE","timestamp":"2026-02-03T12:30:00Z",'
         b'"payload":{"message":"Water issue"}}')

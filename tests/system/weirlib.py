@@ -305,6 +305,18 @@ class Fleet:
             if w.running() and w.url is not None and reachable(w):
                 w.check_balance()
 
+    def stop(self):
+        for w in self.instances:
+            if w.running():
+                code = w.stop()
+                assert code == 0, f"ended with {code} after SIGTERM"
+
+    def check_sanitizers(self):
+        words = re.compile("runtime error:|ERROR: [A-Za-z]+Sanitizer|WARNING: ThreadSanitizer")
+        for log in self.folder.glob("run*/weir-*.log"):
+            found = words.search(log.read_text(errors="replace"))
+            assert found is None, f"{found.group(0)} in {log}:\n{log.read_text()[:5000]}"
+
     def end(self):
         for w in self.instances:
             if w.running():
@@ -425,7 +437,12 @@ def open_database(data):
 def stored_ids(data):
     """The ids of the events that had their effect in the local sink, one per effect."""
     with open_database(data) as db:
-        return [row[0] for row in db.execute("select event_id from events order by rowid")]
+        return [row[0] for row in db.execute("select event_id from events order by seq")]
+
+
+def queued_ids(data):
+    with open_database(data) as db:
+        return [row[0] for row in db.execute("select event_id from queue order by seq")]
 
 
 # load with a memory
