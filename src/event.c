@@ -124,7 +124,9 @@ struct reading {
     struct event_parser *p;
     const char *at; /* what is still to be read */
     const char *end;
-    size_t index; /* of the next item */
+    const char *line_start; /* up to here lines were counted */
+    size_t line;            /* its number, from 1 */
+    size_t index;           /* of the next item */
     struct event_errors *whole;
     event_on_item *on_item;
     void *data;
@@ -165,11 +167,36 @@ has_bom(struct span s)
     return s.len >= 3 && memcmp(s.at, "\xEF\xBB\xBF", 3) == 0;
 }
 
+/* The line of a place, in r->line, and its column. Places only grow, so that each line is counted
+ * once. */
+static size_t
+locate(struct reading *r, const char *place)
+{
+    size_t left = (size_t)(place - r->line_start);
+    for (const char *lf; (lf = memchr(r->line_start, '\n', left)) != NULL;) {
+        left -= (size_t)(lf + 1 - r->line_start);
+        r->line_start = lf + 1;
+        r->line++;
+    }
+    return left + 1;
+}
+
+static void
+explain(struct reading *r, struct span text, struct event_errors *errors)
+{
+    size_t offset = 0;
+    const char *wrong = json_explain(text, &offset);
+    size_t column = locate(r, text.at + offset);
+    event_errors_add(errors, whole_event, "is not JSON at line %zu, column %zu: %s", r->line,
+                     column, wrong != NULL ? wrong : "cannot be read");
+}
+
 /* ERR_INVALID: not JSON, and *errors says why. Else the errors, if any, are of the event only. */
 static enum err
-read_item(struct event_parser *p, struct span text, struct event_fields *out,
+read_item(struct reading *r, struct span text, struct event_fields *out,
           struct event_errors *errors)
 {
+    struct event_parser *p = r->p;
     if (text.len > p->max_event_bytes) {
         errors->too_large = true;
         event_errors_add(errors, whole_event, "is %zu bytes; an event has at most %zu", text.len,
@@ -187,10 +214,10 @@ read_item(struct event_parser *p, struct span text, struct event_fields *out,
                          EVENT_DEPTH_MAX);
         return OK;
     case JSON_BAD_UTF8:
-        event_errors_add(errors, whole_event, "is not valid UTF-8");
+        explain(r, text, errors);
         return OK;
     case JSON_BAD_SYNTAX:
-        event_errors_add(errors, whole_event, "is not valid JSON");
+        explain(r, text, errors);
         return ERR_INVALID;
     }
     if (top != JSON_OBJECT) {
@@ -215,7 +242,7 @@ take_item(struct reading *r, struct span text)
     struct event_errors *errors = &r->p->errors;
     errors->n = 0;
     errors->too_large = false;
-    enum err e = read_item(r->p, text, &f, errors);
+    enum err e = read_item(r, text, &f, errors);
     if (e != OK) {
         return e;
     }
@@ -234,6 +261,15 @@ static enum err
 fail_whole(struct reading *r, const char *detail)
 {
     event_errors_add(r->whole, whole_event, "%s", detail);
+    return ERR_INVALID;
+}
+
+static enum err
+fail_here(struct reading *r, const char *expected)
+{
+    size_t column = locate(r, r->at);
+    event_errors_add(r->whole, whole_event, "is not JSON at line %zu, column %zu: %s", r->line,
+                     column, expected);
     return ERR_INVALID;
 }
 
@@ -301,15 +337,15 @@ parse_array_item(struct reading *r)
 {
     const char *stop = item_end(r->at, r->end);
     if (stop == NULL) {
-        return fail_whole(r, "the array or an event in it is not closed");
+        return fail_here(r, "an event or the array is not closed");
     }
     struct span item = trim((struct span){r->at, (size_t)(stop - r->at)});
     if (item.len == 0) {
-        return fail_whole(r, "a comma in the array has no event after it");
+        return fail_here(r, "expected an event");
     }
     enum err e = take_item(r, item);
     if (e == ERR_INVALID) {
-        event_errors_add(r->whole, whole_event, "item %zu of the array %s", r->index,
+        event_errors_add(r->whole, whole_event, "item %zu %s", r->index,
                          r->p->errors.item[0].detail);
     }
     r->at = stop;
@@ -329,7 +365,7 @@ parse_array(struct reading *r)
         }
         skip_space(r);
         if (r->at == r->end || (*r->at != ',' && *r->at != ']')) {
-            return fail_whole(r, "expected a comma or ] after an event of the array");
+            return fail_here(r, "expected a comma or ] after an event of the array");
         }
         more = *r->at == ',';
         if (more) {
@@ -342,7 +378,7 @@ parse_array(struct reading *r)
     }
     r->at++;
     skip_space(r);
-    return r->at == r->end ? OK : fail_whole(r, "there is more after the end of the array");
+    return r->at == r->end ? OK : fail_here(r, "expected nothing after the end of the array");
 }
 
 static enum err
@@ -381,6 +417,8 @@ event_parse_body(struct event_parser *p, struct span body, enum event_format for
                  struct event_errors *whole, event_on_item *on_item, void *data)
 {
     struct reading r = {.p = p, .whole = whole, .on_item = on_item, .data = data};
+    r.line_start = body.at;
+    r.line = 1;
     whole->n = 0;
     whole->too_large = false;
     p->stopped = false;

@@ -45,6 +45,10 @@ void json_close(struct json_reader *r); /* NULL ok */
 enum json_result json_read(struct json_reader *r, struct span text, enum json_type *top);
 bool json_next(struct json_reader *r, struct json_member *out); /* false: no more, or no object */
 
+/* What is wrong with a text that json_read refused (static), and where; NULL: it is JSON. Reads byte
+ * by byte: for error messages. */
+const char *json_explain(struct span text, size_t *offset);
+
 #ifdef __cplusplus
 }
 #endif
