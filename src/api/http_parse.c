@@ -230,7 +230,10 @@ static bool
 keep_body(struct http_parser *p, struct span part)
 {
     size_t expected = (size_t)p->head.content_length;
-    if (part.len > 0 && p->body.cap == 0) {
+    if (part.len == 0) {
+        return true;
+    }
+    if (p->body.cap == 0) {
         p->body.limit = expected;
         if (buf_reserve(&p->body, expected < BODY_FIRST ? expected : BODY_FIRST) != OK) {
             return false;
