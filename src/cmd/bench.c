@@ -156,9 +156,9 @@ random_seed(void)
     return seed;
 }
 
-/* processed + duplicate + dead, as /stats has it. */
+/* processed + duplicate + dead, and what is on its way there, as /stats has it. */
 static enum err
-ask_settled(struct client *c, struct client_answer *a, uint64_t *settled)
+ask_settled(struct client *c, struct client_answer *a, uint64_t *settled, uint64_t *waiting)
 {
     enum err e = client_get(c, a, "/stats");
     if (e != OK || a->status != 200) {
@@ -168,6 +168,7 @@ ask_settled(struct client *c, struct client_answer *a, uint64_t *settled)
     struct span stats = buf_span(&a->body);
     *settled = scan_count(scan_member(stats, "processed")) +
                scan_count(scan_member(stats, "duplicate")) + scan_count(scan_member(stats, "dead"));
+    *waiting = scan_count(scan_member(scan_member(stats, "queue"), "depth"));
     return OK;
 }
 
@@ -178,15 +179,16 @@ wait_settled(struct client *c, struct client_answer *a, uint64_t before, uint64_
     const struct timespec pause = {.tv_nsec = POLL_MS * 1000000};
     int64_t progress_ns = clock_mono_ns();
     for (;;) {
-        uint64_t settled;
-        enum err e = ask_settled(c, a, &settled);
+        uint64_t settled, waiting;
+        enum err e = ask_settled(c, a, &settled, &waiting);
         if (e != OK) {
             return e;
         }
         int64_t now = clock_mono_ns();
-        if (settled - before != stored->settled) {
+        uint64_t ours = settled > before ? settled - before : 0;
+        if (ours != stored->settled) {
             progress_ns = now;
-            stored->settled = settled - before;
+            stored->settled = ours;
         }
         if (stored->settled >= wanted) {
             stored->complete = true;
@@ -207,11 +209,11 @@ measure(const char *url, const struct load_plan *plan, bool end_to_end, struct l
     struct client *c = NULL;
     struct client_answer a = {0};
     char why[LOAD_WHY_MAX] = "";
-    uint64_t before = 0;
+    uint64_t before = 0, waiting = 0;
     *stored = (struct bench_stored){.asked = end_to_end};
     enum err e = client_open(&c, url, why);
     if (e == OK && end_to_end) {
-        e = ask_settled(c, &a, &before);
+        e = ask_settled(c, &a, &before, &waiting);
     }
     if (e == OK) {
         e = load_run(result, plan, why);
@@ -220,7 +222,7 @@ measure(const char *url, const struct load_plan *plan, bool end_to_end, struct l
         fprintf(stderr, "weir: %s: %s\n", url, why);
     }
     if (e == OK && end_to_end) {
-        e = wait_settled(c, &a, before, result->accepted, stored);
+        e = wait_settled(c, &a, before + waiting, result->accepted, stored);
         int64_t now = clock_mono_ns();
         stored->total_ns = now - result->began_ns;
         stored->rest_ns = now - result->ended_ns;

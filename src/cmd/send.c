@@ -22,6 +22,7 @@
 
 #define BATCH_BYTES ((size_t)1024 * 1024)
 #define BATCH_MAX 10000
+#define EXPLAINED_MAX 100 /* rejected events that an answer explains, at most */
 #define BACKOFF_LEAST_MS 100
 #define BACKOFF_MOST_MS 5000
 
@@ -41,6 +42,7 @@ static const char usage[] =
 struct place {
     size_t at; /* in the body */
     uint64_t line;
+    bool unexplained; /* rejected, but the answer did not say why */
 };
 
 struct sender {
@@ -86,7 +88,8 @@ report_errors(struct sender *s, uint64_t line, struct span holder)
         printed++;
     }
     if (printed == 0) {
-        scan_text(&text, scan_member(holder, "detail"));
+        struct span detail = scan_member(holder, "detail");
+        scan_text(&text, detail.at != NULL ? detail : SPAN("refused without a reason"));
         print_rejected(s, line, buf_span(&id), buf_span(&text));
     }
     buf_fini(&id);
@@ -143,28 +146,50 @@ post(struct sender *s, size_t lo, size_t hi)
     }
 }
 
-/* Reads a batch answer. ERR_INVALID: it does not account for every event. */
+/* Reads a batch answer. ERR_INVALID: it does not account for every event. Rejected events that it
+ * only counts, without saying why, are marked. */
 static enum err
 take_answer(struct sender *s, size_t lo, size_t hi)
 {
     struct span body = buf_span(&s->answer.body);
     struct span rest = scan_member(body, "rejected");
+    uint64_t accepted = scan_count(scan_member(body, "accepted"));
     uint64_t rejected = 0;
     for (struct span item = scan_item(&rest); item.at != NULL; item = scan_item(&rest)) {
         uint64_t index = scan_count(scan_member(item, "index"));
         if (index >= hi - lo) {
             return ERR_INVALID;
         }
-        report_errors(s, s->place[lo + index].line, item);
+        struct place *place = &s->place[lo + index];
+        place->unexplained = rejected > 0 && scan_member(item, "errors").at == NULL;
+        if (!place->unexplained) {
+            report_errors(s, place->line, item);
+            s->rejected++;
+        }
         rejected++;
     }
-    uint64_t accepted = scan_count(scan_member(body, "accepted"));
     s->accepted += accepted;
-    s->rejected += rejected;
     return accepted + rejected == hi - lo ? OK : ERR_INVALID;
 }
 
 static enum err send_range(struct sender *s, size_t lo, size_t hi, uint64_t *resume);
+
+/* Sends what an answer left unexplained once more, a few at a time. */
+static enum err
+ask_why(struct sender *s, size_t lo, size_t hi, uint64_t *resume)
+{
+    enum err e = OK;
+    for (size_t i = lo; i < hi && e == OK; i++) {
+        size_t first = i;
+        while (i < hi && s->place[i].unexplained && i - first < EXPLAINED_MAX) {
+            s->place[i++].unexplained = false;
+        }
+        if (i > first) {
+            e = send_range(s, first, i--, resume);
+        }
+    }
+    return e;
+}
 
 /* 400 or 413 for a whole request. */
 static enum err
@@ -191,7 +216,8 @@ send_range(struct sender *s, size_t lo, size_t hi, uint64_t *resume)
     }
     long status = s->answer.status;
     if (scan_member(buf_span(&s->answer.body), "accepted").at != NULL) {
-        return take_answer(s, lo, hi);
+        e = take_answer(s, lo, hi);
+        return e == OK ? ask_why(s, lo, hi, resume) : e;
     }
     return status == 400 || status == 413 ? divide(s, lo, hi, resume) : ERR_REJECTED;
 }
