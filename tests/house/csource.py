@@ -158,7 +158,7 @@ def is_mutable(declaration, known_function_types=()):
         return False
     if words[0] in known_function_types:
         return False
-    if re.match(r"(struct|union|enum|class)\b\s*\w*\s*(\{\})?$", " ".join(words)):
+    if re.match(r"(struct|union|enum|class)\b\s*\w*\s*(\{ \})?$", " ".join(words)):
         return False  # a type
     pointer = re.search(r"\(\s*\*\s*(const\b)?", head)
     if pointer:
