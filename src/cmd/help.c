@@ -134,7 +134,10 @@ command_topic(struct buf *out, const struct cmd *c)
     buf_addf(out, "usage: weir %s%s%s\n\n%s\n", c->name, c->arguments[0] == '\0' ? "" : " ",
              c->arguments, c->help);
     if (strstr(c->arguments, "--setting") != NULL) {
-        buf_add_text(out, "\nweir help settings lists the settings\n");
+        buf_add_text(out, "\n");
+        settings_topic(out);
+    } else if (strstr(c->arguments, "[--") != NULL) {
+        buf_addf(out, "\nweir %s --help says more\n", c->name);
     }
 }
 
