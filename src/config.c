@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #define FILE_MAX ((size_t)1024 * 1024) /* bytes of a configuration file */
+#define READ_SIZE 4096
 #define FILE_DEFAULT "weir.conf"
 #define VALUE_WIDTH 24 /* of the column in config_print */
 
@@ -105,11 +106,11 @@ static enum err
 read_all(int fd, struct buf *out)
 {
     for (;;) {
-        if (buf_reserve(out, 4096) != OK) {
-            errno = EFBIG;
+        if (buf_reserve(out, READ_SIZE) != OK) {
+            errno = out->len + READ_SIZE > FILE_MAX ? EFBIG : ENOMEM;
             return ERR_IO;
         }
-        ssize_t n = read(fd, out->at + out->len, 4096);
+        ssize_t n = read(fd, out->at + out->len, READ_SIZE);
         if (n == 0) {
             return OK;
         }

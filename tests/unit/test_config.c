@@ -594,6 +594,79 @@ a_freed_or_failed_configuration_may_be_freed_again(void **state)
     config_free(&w->cfg);
 }
 
+/* The linker sends every allocation of the configuration here (--wrap in tests/meson.build). */
+static int allocations_left = -1; /* negative: no end */
+static bool allocation_failed;
+
+static bool
+allocation_fails(void)
+{
+    if (allocations_left == 0) {
+        allocation_failed = true;
+        return true;
+    }
+    allocations_left -= allocations_left > 0;
+    return false;
+}
+
+void *__real_realloc(void *old, size_t size);
+char *__real_strdup(const char *text);
+char *__real_strndup(const char *text, size_t most);
+void *__wrap_realloc(void *old, size_t size);
+char *__wrap_strdup(const char *text);
+char *__wrap_strndup(const char *text, size_t most);
+
+void *
+__wrap_realloc(void *old, size_t size)
+{
+    return allocation_fails() ? NULL : __real_realloc(old, size);
+}
+
+char *
+__wrap_strdup(const char *text)
+{
+    return allocation_fails() ? NULL : __real_strdup(text);
+}
+
+char *
+__wrap_strndup(const char *text, size_t most)
+{
+    return allocation_fails() ? NULL : __real_strndup(text, most);
+}
+
+/* Fails the first allocation, then the second, until none is left to fail. */
+static int
+load_without_memory(struct world *w, char *flag, enum err expected)
+{
+    int n = 0;
+    for (;; n++) {
+        char *argv[] = {flag};
+        char *envp[] = {"WEIR_LOG_LEVEL=debug", NULL};
+        int argc = 1;
+        struct config cfg;
+        allocations_left = n;
+        allocation_failed = false;
+        enum err e = config_load(&cfg, &argc, argv, envp, &w->errors);
+        allocations_left = -1;
+        config_free(&cfg);
+        buf_fini(&w->errors);
+        if (!allocation_failed) {
+            assert_int_equal(e, expected);
+            return n;
+        }
+        assert_true(e == ERR_NOMEM || e == ERR_CONFIG);
+    }
+}
+
+static void
+memory_may_end_at_every_allocation(void **state)
+{
+    struct world *w = *state;
+    conf("data = file\nsink = log\n");
+    assert_true(load_without_memory(w, "--listen=:1", OK) > 8);
+    assert_true(load_without_memory(w, "--listen=1", ERR_CONFIG) > 8);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int
@@ -631,6 +704,7 @@ main(void)
         T(the_example_file_loads_and_changes_nothing),
         T(names_leave_room),
         T(a_freed_or_failed_configuration_may_be_freed_again),
+        T(memory_may_end_at_every_allocation),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
