@@ -2,11 +2,13 @@
 
 #include "memory_ids.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 
 struct memory_sink {
     struct sink base;
+    pthread_mutex_t lock; /* of rows: a test looks at them while the worker writes */
     struct memory_id *rows;
     _Atomic enum err error;
     atomic_uint error_times;
@@ -56,11 +58,13 @@ memory_write(struct sink *sink, struct batch *b)
         atomic_fetch_sub(&s->error_times, 1);
         return atomic_load(&s->error);
     }
+    pthread_mutex_lock(&s->lock);
     for (size_t i = 0; e == OK && i < b->n; i++) {
         if (b->item[i].state == EVENT_PROCESSING && !refused(s, &b->item[i])) {
             e = write_one(s, &b->item[i]);
         }
     }
+    pthread_mutex_unlock(&s->lock);
     return e;
 }
 
@@ -70,6 +74,7 @@ memory_close(struct sink *sink)
     struct memory_sink *s = (struct memory_sink *)sink;
     if (s != NULL) {
         memory_ids_free(s->rows);
+        pthread_mutex_destroy(&s->lock);
         free(s);
     }
 }
@@ -100,8 +105,12 @@ memory_sink_writes(struct sink *sink)
 unsigned
 memory_sink_effects(struct sink *sink, const char *id)
 {
-    struct memory_id *row = memory_ids_find(((struct memory_sink *)sink)->rows, span_of(id));
-    return row == NULL ? 0 : row->effects;
+    struct memory_sink *s = (struct memory_sink *)sink;
+    pthread_mutex_lock(&s->lock);
+    struct memory_id *row = memory_ids_find(s->rows, span_of(id));
+    unsigned effects = row == NULL ? 0 : row->effects;
+    pthread_mutex_unlock(&s->lock);
+    return effects;
 }
 
 enum err
@@ -113,6 +122,7 @@ memory_sink_open(struct sink **out)
         return ERR_NOMEM;
     }
     s->base.ops = &ops;
+    pthread_mutex_init(&s->lock, NULL);
     *out = &s->base;
     return OK;
 }
