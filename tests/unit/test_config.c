@@ -181,9 +181,10 @@ static void
 a_key_spelled_as_a_flag_is_an_error_with_the_key(void **state)
 {
     struct world *w = *state;
-    conf("queue-max-bytes = 1MiB\n");
+    conf("queue-max-bytes = 1MiB\nconfig = other.conf\n");
     assert_error(w, "--queue.max_bytes=1MiB", "",
                  "weir.conf:1: queue-max-bytes: no such setting; did you mean queue.max_bytes?\n"
+                 "weir.conf:2: config: no such setting; weir help settings lists them\n"
                  "--queue.max_bytes: no such flag; did you mean --queue-max-bytes?\n");
 }
 
