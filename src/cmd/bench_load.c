@@ -360,9 +360,8 @@ load_run(struct load_result *out, const struct load_plan *plan, char why[LOAD_WH
     if (e == OK) {
         connect_more(d);
         uv_run(&d->shared.loop, UV_RUN_DEFAULT);
-        if (d->open == 0 && out->answers == 0) {
-            snprintf(why, LOAD_WHY_MAX, "%s",
-                     d->connect_error != 0 ? uv_strerror(d->connect_error) : "connection lost");
+        if (out->began_ns == 0) {
+            snprintf(why, LOAD_WHY_MAX, "%s", uv_strerror(d->connect_error));
             e = ERR_UNAVAILABLE;
         }
     } else {

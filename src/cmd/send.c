@@ -215,7 +215,7 @@ send_range(struct sender *s, size_t lo, size_t hi, uint64_t *resume)
         return e;
     }
     long status = s->answer.status;
-    if (scan_member(buf_span(&s->answer.body), "accepted").at != NULL) {
+    if (scan_member(buf_span(&s->answer.body), "rejected").at != NULL) { /* also of a 400 */
         e = take_answer(s, lo, hi);
         return e == OK ? ask_why(s, lo, hi, resume) : e;
     }
