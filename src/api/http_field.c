@@ -117,7 +117,8 @@ http_field_read(struct http_head *h, struct span line)
     h->n_fields++;
     struct span name = {line.at, len};
     for (size_t i = 0; i < sizeof known_fields / sizeof known_fields[0]; i++) {
-        if (span_eq_nocase(name, known_fields[i].name)) {
+        struct span known = known_fields[i].name;
+        if (len == known.len && span_eq_nocase(name, known)) {
             struct span value = {line.at + len + 1, line.len - len - 1};
             return known_fields[i].read(h, http_trim(value));
         }

@@ -198,7 +198,6 @@ read_head(struct http_parser *p, struct span *in)
         buf_add(&p->saved, text.at, had > 0 ? 0 : used);
         return buf_ok(&p->saved) ? HTTP_MORE : fail(p, FAULT_MEMORY);
     }
-    p->saved.len = had > 0 ? used : 0;
     p->base = text.at;
     return end_head(p);
 }

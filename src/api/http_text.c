@@ -103,7 +103,7 @@ http_is_authority(struct span s)
     if (bracket == NULL) {
         return is_reg_name((struct span){s.at, host_len});
     }
-    return from == host_len && is_ipv6((struct span){s.at + 1, host_len - 2});
+    return is_ipv6((struct span){s.at + 1, host_len - 2}); /* ']' and more is no address */
 }
 
 struct span
