@@ -318,6 +318,10 @@ write_rest(struct conn *c, struct due *due)
     c->write_left = due->bytes;
     c->write_ms = c->loop->now_ms;
     count_unsent(c, due->bytes);
+    const struct api *api = c->loop->api;
+    if (atomic_load(&api->unsent) > api->unsent_cut) {
+        conn_cut(c);
+    }
 }
 
 void

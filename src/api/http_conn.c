@@ -212,7 +212,7 @@ handle(struct conn *c, unsigned flags)
         return false;
     }
     a->x.request = http_parser_request(c->parser);
-    if ((flags & ANSWER_ALONE) && answers_are_unread(c)) {
+    if (answers_are_unread(c) && route_answers_much(a->x.request)) {
         problem_reply_retry(&a->x, "too many answers wait to be read; try again", retry_after_s(c));
     } else {
         route_dispatch(&a->x);

@@ -4,21 +4,23 @@
 
 #include <stdio.h>
 
-/* method, path, what follows the path is the parameter, handler. Add a route: one line. */
+enum { PARAM = 1, MUCH = 2 }; /* what follows the path is the parameter; large answers */
+
+/* method, path, flags, handler. Add a route: one line. */
 static const struct route {
     enum http_method method;
     struct span path;
-    bool has_param;
+    unsigned flags;
     route_handler *handler;
 } routes[] = {
-    {HTTP_POST, {"/events", 7}, false, ingest_post},
-    {HTTP_GET, {"/events", 7}, false, query_list},
-    {HTTP_GET, {"/events/", 8}, true, query_show},
-    {HTTP_GET, {"/livez", 6}, false, admin_livez},
-    {HTTP_GET, {"/readyz", 7}, false, admin_readyz},
-    {HTTP_GET, {"/version", 8}, false, admin_version},
-    {HTTP_GET, {"/stats", 6}, false, admin_stats},
-    {HTTP_GET, {"/openapi.json", 13}, false, admin_openapi},
+    {HTTP_POST, {"/events", 7}, 0, ingest_post},
+    {HTTP_GET, {"/events", 7}, MUCH, query_list},
+    {HTTP_GET, {"/events/", 8}, PARAM | MUCH, query_show},
+    {HTTP_GET, {"/livez", 6}, 0, admin_livez},
+    {HTTP_GET, {"/readyz", 7}, 0, admin_readyz},
+    {HTTP_GET, {"/version", 8}, 0, admin_version},
+    {HTTP_GET, {"/stats", 6}, 0, admin_stats},
+    {HTTP_GET, {"/openapi.json", 13}, 0, admin_openapi},
 };
 #define ROUTES (sizeof routes / sizeof *routes)
 
@@ -43,7 +45,7 @@ is_known_method(const struct http_request *r)
 static bool
 path_matches(const struct route *route, struct span path)
 {
-    if (!route->has_param) {
+    if (!(route->flags & PARAM)) {
         return span_eq(route->path, path);
     }
     return path.len > route->path.len && memcmp(path.at, route->path.at, route->path.len) == 0;
@@ -90,6 +92,13 @@ route_check_head(const struct http_request *r)
     return status == 0 && route->method == HTTP_POST && !is_events_type(r) ? 415 : status;
 }
 
+bool
+route_answers_much(const struct http_request *r)
+{
+    const struct route *route = NULL;
+    return find(&route, r) == 0 && (route->flags & MUCH);
+}
+
 static void
 add_allow(struct exchange *x)
 {
@@ -132,7 +141,7 @@ route_dispatch(struct exchange *x)
         problem_reply(x, status, refusal(status), NULL);
         return;
     }
-    size_t skip = route->has_param ? route->path.len : x->request->path.len;
+    size_t skip = route->flags & PARAM ? route->path.len : x->request->path.len;
     x->param = (struct span){x->request->path.at + skip, x->request->path.len - skip};
     route->handler(x);
 }

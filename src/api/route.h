@@ -14,6 +14,9 @@ void route_dispatch(struct exchange *x);
  * that refuses it now (404, 405, 415, 501), so that no body is read in vain. */
 int route_check_head(const struct http_request *r);
 
+/* Whether the answer may be large, so that it has to wait for room. */
+bool route_answers_much(const struct http_request *r);
+
 /* The handlers, by file. */
 route_handler ingest_post;                                           /* ingest.c */
 route_handler query_list, query_show;                                /* query.c */

@@ -355,6 +355,8 @@ set_limits(struct api *api)
     size_t body = (size_t)cfg->http_max_body;
     api->held_max = inflight > body ? inflight : body; /* one alone always fits */
     api->unsent_max = inflight;
+    api->unsent_cut =
+        UNSENT_CUT * (inflight > HISTORY_ANSWER_BYTES ? inflight : HISTORY_ANSWER_BYTES);
 }
 
 static enum err

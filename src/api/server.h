@@ -3,8 +3,8 @@
  *           before `draining`). struct server_loop: its own thread, once started.
  * Owns:     the api its loops; a loop its connections, its listening socket and its free answers.
  * Bounds:   connections (http.max_connections), bodies held and answers not yet read by their
- *           clients (http.max_inflight each), free answers kept (ANSWERS_KEPT of at most
- *           ANSWER_BYTES_KEPT). */
+ *           clients (http.max_inflight each; far beyond it a client is cut), free answers kept
+ *           (ANSWERS_KEPT of at most ANSWER_BYTES_KEPT). */
 #ifndef WEIR_SERVER_H
 #define WEIR_SERVER_H
 
@@ -14,6 +14,7 @@
 #include <uv.h>
 
 #define READ_BYTES ((size_t)64 * 1024) /* read at once; one buffer a loop */
+#define UNSENT_CUT 4
 #define ANSWERS_KEPT 1024
 #define ANSWER_BYTES_KEPT 4096
 
@@ -46,7 +47,8 @@ struct api {
     struct api_parts parts;
     int64_t started_ms;
     size_t held_max;       /* bytes of bodies */
-    size_t unsent_max;     /* bytes of answers that their clients do not read */
+    size_t unsent_max;     /* bytes of answers not read yet; beyond it no large ones are made */
+    size_t unsent_cut;     /* and beyond this the client that does not read is cut */
     atomic_size_t n_conns; /* open */
     atomic_size_t held;    /* bytes of bodies held now */
     atomic_size_t unsent;  /* bytes waiting for slow clients now */
