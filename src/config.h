@@ -75,5 +75,8 @@ void config_print(struct buf *out, const struct config *cfg);
  * OPTIONS section of the man page. */
 enum config_doc { CONFIG_DOC_HELP, CONFIG_DOC_CONF, CONFIG_DOC_MARKDOWN, CONFIG_DOC_MAN };
 void config_document(struct buf *out, enum config_doc form);
+/* Plain text for a man page, where a backslash escapes and a bare - may become a hyphen that no
+ * shell understands. */
+void config_add_roff(struct buf *out, const char *text);
 
 #endif

@@ -172,14 +172,16 @@ markdown_document(struct buf *out)
     }
 }
 
-/* In roff a backslash escapes, and a bare - may become a typographic hyphen, which nobody can paste
- * into a shell. */
-static void
-add_roff(struct buf *out, const char *text)
+void
+config_add_roff(struct buf *out, const char *text)
 {
+    static const char ellipsis[] = "…";
     for (; *text != '\0'; text++) {
-        if (*text == '-' || *text == '\\') {
-            buf_addf(out, *text == '-' ? "\\-" : "\\e");
+        if (strncmp(text, ellipsis, sizeof ellipsis - 1) == 0) {
+            buf_add_text(out, "...");
+            text += sizeof ellipsis - 2;
+        } else if (*text == '-' || *text == '\\') {
+            buf_add_text(out, *text == '-' ? "\\-" : "\\e");
         } else {
             buf_add(out, text, 1);
         }
@@ -193,14 +195,14 @@ man_row(struct buf *out, unsigned row)
     char flag[CONFIG_NAME_MAX];
     config_spell(flag, CONFIG_AS_FLAG, row);
     buf_add_text(out, ".TP\n\\fB");
-    add_roff(out, flag);
+    config_add_roff(out, flag);
     buf_addf(out, "\\fR \\fI%s\\fR\n", placeholder(s->type));
     struct buf text;
     buf_init(&text, 0);
     describe(&text, s, true);
     buf_add(&text, "", 1);
     if (buf_ok(&text)) {
-        add_roff(out, text.at);
+        config_add_roff(out, text.at);
     }
     out->failed = out->failed || text.failed;
     buf_fini(&text);

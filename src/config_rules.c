@@ -29,6 +29,10 @@ is_ipv6(struct span text)
 {
     char address[INET6_ADDRSTRLEN];
     struct in6_addr unused;
+    const char *zone = memchr(text.at, '%', text.len); /* fe80::1%eth0 */
+    if (zone != NULL && zone + 1 < text.at + text.len) {
+        text.len = (size_t)(zone - text.at);
+    }
     if (text.len >= sizeof address) {
         return false;
     }

@@ -39,34 +39,15 @@ markdown_topic(struct buf *out)
     config_document(out, CONFIG_DOC_MARKDOWN);
 }
 
-/* In roff a bare - may become a typographic hyphen, a backslash escapes, and … is not ASCII. */
-static void
-add_roff(struct buf *out, const char *text)
-{
-    while (*text != '\0') {
-        if (strncmp(text, "…", sizeof "…" - 1) == 0) {
-            buf_add_text(out, "...");
-            text += sizeof "…" - 1;
-            continue;
-        }
-        if (*text == '-' || *text == '\\') {
-            buf_add_text(out, *text == '-' ? "\\-" : "\\e");
-        } else {
-            buf_add(out, text, 1);
-        }
-        text++;
-    }
-}
-
 static void
 man_commands(struct buf *out)
 {
     buf_add_text(out, ".SH COMMANDS\n");
     for (const struct cmd *c = cmd_table; c->name != NULL; c++) {
         buf_addf(out, ".TP\n\\fBweir %s\\fR ", c->name);
-        add_roff(out, c->arguments);
+        config_add_roff(out, c->arguments);
         buf_add_text(out, "\n");
-        add_roff(out, c->help);
+        config_add_roff(out, c->help);
         buf_add_text(out, "\n");
     }
 }

@@ -362,9 +362,10 @@ every_default_is_written_as_check_would_print_it(void **state)
 static void
 every_address_form_is_accepted(void **state)
 {
-    static const char *const good[] = {":0",          ":65535",       "localhost:80",
-                                       "10.0.0.1:80", "[::1]:3000",   "[fe80::1:2]:1",
-                                       "unix:/run/w", "unix:relative"};
+    static const char *const good[] = {
+        ":0",           ":65535",        "localhost:80",     "10.0.0.1:80",
+        "[::1]:3000",   "[fe80::1:2]:1", "[fe80::1%eth0]:1", "unix:/run/w",
+        "unix:relative"};
     struct world *w = *state;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         char flag[64];
@@ -377,12 +378,27 @@ every_address_form_is_accepted(void **state)
 static void
 every_other_address_is_refused(void **state)
 {
-    static const char *const bad[] = {
-        "3000",    "host",  "host:",  "host:65536",  "host:-1", "host:80x",    "::1:80",  "[::1:80",
-        "[zz]:80", "[]:80", "a/b:80", "http://h:80", "unix:",   "host:000080", "[::1]80", "h@x:80"};
+    static const char *const bad[] = {"3000",
+                                      "host",
+                                      "host:",
+                                      "host:65536",
+                                      "host:-1",
+                                      "host:80x",
+                                      "::1:80",
+                                      "[::1:80",
+                                      "[zz]:80",
+                                      "[::1%]:80",
+                                      "[1:2:3:4:5:6:7:8:9:10:11:12:13:14:15:16:17:18:19]:80",
+                                      "[]:80",
+                                      "a/b:80",
+                                      "http://h:80",
+                                      "unix:",
+                                      "host:000080",
+                                      "[::1]80",
+                                      "h@x:80"};
     struct world *w = *state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        char flag[64];
+        char flag[128];
         snprintf(flag, sizeof flag, "--listen=%s", bad[i]);
         assert_int_equal(load(w, flag, ""), ERR_CONFIG);
         assert_non_null(strstr(w->errors.at, "expected"));
@@ -534,7 +550,7 @@ static void
 every_form_of_the_documents_names_every_setting(void **state)
 {
     (void)state;
-    for (int form = CONFIG_DOC_HELP; form <= CONFIG_DOC_MARKDOWN; form++) {
+    for (int form = CONFIG_DOC_HELP; form <= CONFIG_DOC_MAN; form++) {
         struct buf out;
         buf_init(&out, 0);
         config_document(&out, (enum config_doc)form);
@@ -542,11 +558,31 @@ every_form_of_the_documents_names_every_setting(void **state)
         assert_true(buf_ok(&out));
         for (unsigned row = 0; row < CONFIG_ROWS; row++) {
             char name[CONFIG_NAME_MAX];
-            config_spell(name, form == CONFIG_DOC_HELP ? CONFIG_AS_FLAG : CONFIG_AS_KEY, row);
-            assert_non_null(strstr(out.at, name));
+            bool flags = form == CONFIG_DOC_HELP || form == CONFIG_DOC_MAN;
+            struct buf spelled;
+            buf_init(&spelled, 0);
+            config_spell(name, flags ? CONFIG_AS_FLAG : CONFIG_AS_KEY, row);
+            if (form == CONFIG_DOC_MAN) {
+                config_add_roff(&spelled, name);
+            } else {
+                buf_add_text(&spelled, name);
+            }
+            assert_non_null(memmem(out.at, out.len, spelled.at, spelled.len));
+            buf_fini(&spelled);
         }
         buf_fini(&out);
     }
+}
+
+static void
+text_in_the_man_page_keeps_its_dashes_and_backslashes(void **state)
+{
+    (void)state;
+    struct buf out;
+    buf_init(&out, 0);
+    config_add_roff(&out, "a --b\\c …");
+    assert_true(span_eq(buf_span(&out), SPAN("a \\-\\-b\\ec ...")));
+    buf_fini(&out);
 }
 
 static void
@@ -702,6 +738,7 @@ main(void)
         T(what_would_not_load_again_is_refused),
         T(printing_names_sources_and_hides_passwords),
         T(every_form_of_the_documents_names_every_setting),
+        T(text_in_the_man_page_keeps_its_dashes_and_backslashes),
         T(the_example_file_loads_and_changes_nothing),
         T(names_leave_room),
         T(a_freed_or_failed_configuration_may_be_freed_again),
