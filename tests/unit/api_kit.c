@@ -357,12 +357,15 @@ client_read(int fd, struct got *got)
     assert_int_equal(sscanf(got->head, "HTTP/1.1 %d ", &got->status), 1);
     const char *length = strstr(got->head, "Content-Length: ");
     got->body_len = length == NULL ? 0 : strtoul(length + 16, NULL, 10);
-    char byte;
-    for (size_t i = 0; i < got->body_len; i++) {
-        assert_int_equal(recv(fd, &byte, 1, 0), 1);
-        if (i < sizeof got->body - 1) {
-            got->body[i] = byte;
+    char part[4096];
+    for (size_t len = 0; len < got->body_len;) {
+        size_t left = got->body_len - len;
+        ssize_t n = recv(fd, part, left < sizeof part ? left : sizeof part, 0);
+        assert_true(n > 0);
+        for (ssize_t i = 0; i < n && len + (size_t)i < sizeof got->body - 1; i++) {
+            got->body[len + (size_t)i] = part[i];
         }
+        len += (size_t)n;
     }
 }
 

@@ -145,7 +145,7 @@ a_client_that_reads_slowly_gets_all_of_it(void **state)
     int fd = client_open(k);
     client_send(fd, "GET /events/shown HTTP/1.1\r\n" HOST "\r\n");
     client_post(fd, "e1");
-    client_read(fd, &got); /* a byte a call */
+    client_read(fd, &got); /* a little a call, through a small window */
     assert_int_equal(got.status, 200);
     assert_true(got.body_len > k->row_bytes);
     client_expect(fd, 202);
