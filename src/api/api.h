@@ -15,7 +15,7 @@
 
 struct api;
 
-struct api_parts { /* all borrowed, outlive the api */
+struct api_parts { /* all borrowed, outlive the loops; env and stats outlive the api */
     const struct config *cfg;
     struct env *env;
     struct stats *stats;
@@ -29,6 +29,8 @@ enum err api_start(struct api *a) MUST_CHECK;
 const char *api_address(
     const struct api *a); /* what it listens on, port resolved: "127.0.0.1:3000", "unix:/path" */
 void api_drain(struct api *a, int timeout_ms); /* after it every loop has ended */
-void api_close(struct api *a);                 /* NULL ok */
+/* NULL ok. Frees the replies that come after a drain whose time ran out: close it after what may
+ * still post them. The queue and the history may be closed by then. */
+void api_close(struct api *a);
 
 #endif

@@ -302,6 +302,17 @@ close_uv(struct server_loop *loop)
     uv_loop_close(&loop->uv);
 }
 
+static void
+closed_status(struct queue *q, struct queue_status *out)
+{
+    (void)q;
+    *out = (struct queue_status){.why = "closed", .retry_after_s = 1};
+}
+
+/* Handlers whose reply comes after the end may still ask how the queue does. */
+static const struct queue_ops closed_ops = {.name = "closed", .status = closed_status};
+static struct queue closed_queue = {&closed_ops};
+
 /* What handlers still owe to clients that were cut is theirs to free, on arrival. */
 static bool
 last_replies(struct server_loop *loop)
@@ -444,6 +455,7 @@ api_close(struct api *a)
         return;
     }
     api_drain(a, 0);
+    a->parts.queue = &closed_queue;
     bool whole = true;
     for (size_t i = 0; i < a->n_loops; i++) {
         whole = (a->loops[i].base.replies == NULL || last_replies(&a->loops[i])) && whole;

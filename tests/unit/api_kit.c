@@ -72,20 +72,20 @@ hold_or_answer(struct held *h, struct mail *mail)
         atomic_fetch_add(&h->seen, 1);
     } else {
         atomic_fetch_add(&h->seen, 1);
-        h->answer(mail);
+        h->answer(h, mail);
     }
     return OK;
 }
 
 static void
-answer_publish(struct mail *mail)
+answer_publish(struct held *h, struct mail *mail)
 {
     struct publish *p = (struct publish *)mail;
     struct mail *ev;
     while ((ev = mail_list_pop(&p->events)) != NULL) {
         event_free((struct event *)ev);
     }
-    p->result = OK;
+    p->result = atomic_load(&h->result);
     p->durability = DURABILITY_FSYNC;
     mailbox_post_reply(p->reply_to, &p->reply.mail);
 }
@@ -126,8 +126,9 @@ show_one(struct question *q, size_t payload_bytes)
 }
 
 static void
-answer_question(struct mail *mail)
+answer_question(struct held *h, struct mail *mail)
 {
+    (void)h;
     struct question *q = (struct question *)mail;
     mailbox_post_reply(q->reply_to, &q->reply.mail);
 }
@@ -182,7 +183,7 @@ held_release(struct held *h, size_t most, bool newest_first)
         if (mail == NULL) {
             return;
         }
-        h->answer(mail);
+        h->answer(h, mail);
     }
 }
 

@@ -25,7 +25,8 @@ struct held {
     atomic_bool hold; /* false: answered as they come */
     atomic_uint seen;
     _Atomic(enum err) refuse; /* OK, or what publish() and ask() say */
-    void (*answer)(struct mail *mail);
+    _Atomic(enum err) result; /* of the answers to posts */
+    void (*answer)(struct held *h, struct mail *mail);
 };
 
 struct api_kit {

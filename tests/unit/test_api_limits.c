@@ -309,7 +309,7 @@ drain_refuses_new_connections(void **state)
     close(fd);
 }
 
-/* The queue answers only after the drain's time is over and the loops have ended. */
+/* The queue answers, with an error, after the drain's time is over, and is closed. */
 static void
 a_reply_that_comes_after_the_drain_is_freed(void **state)
 {
@@ -317,10 +317,13 @@ a_reply_that_comes_after_the_drain_is_freed(void **state)
     k->posts.hold = true;
     int fd = client_open(k);
     client_post(fd, "e1");
-    held_wait(&k->posts, 1);
+    client_post(fd, "e2");
+    held_wait(&k->posts, 2);
     api_drain(k->api, 50);
     client_is_cut(fd);
-    held_release(&k->posts, 1, false);
+    k->queue.ops = NULL;
+    k->posts.result = ERR_STOPPING;
+    held_release(&k->posts, 2, false);
     close(fd);
 }
 
