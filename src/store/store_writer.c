@@ -486,6 +486,7 @@ store_writer_run(void *data)
     for (;;) {
         struct group g = {0};
         bool closing = atomic_load(&s->closing);
+        upkeep(s);
         take_group(s, &g);
         if (g.jobs.first != NULL || g.publishes.first != NULL) {
             run_group(s, &g);
@@ -496,6 +497,5 @@ store_writer_run(void *data)
             note_result(s, store_db_checkpoint_if_due(s->db));
             note_result(s, store_writer_refill(s));
         }
-        upkeep(s);
     }
 }
