@@ -1,7 +1,8 @@
 /* scan.h - finds values in JSON text without building anything.
  * Contract: for the answers of our own API, and to find where an event of a file ends. It skips
  *           over values, it does not validate them. A span with a NULL `at` says that there was
- *           none, or that it was cut off. Nothing outside the given span is read.
+ *           none, or that it was cut off (a number or a word cut off is taken for a shorter one).
+ *           Nothing outside the given span is read.
  * Threads:  pure.
  * Owns:     nothing; results are parts of the given text. */
 #ifndef WEIR_SCAN_H
