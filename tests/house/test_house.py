@@ -242,6 +242,7 @@ def test_settings_stay_few_and_documented():
 
 
 def test_generated_documents_are_what_the_binary_prints():
+    assert os.access(WEIR, os.X_OK), f"{WEIR} is not there: build it, or name it by WEIR=…"
     done = subprocess.run([REPO / "tests/house/docs.sh"], env={**os.environ, "WEIR": WEIR},
                           capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr
