@@ -278,8 +278,8 @@ next_line(struct source *s, struct source_item *item)
     }
 }
 
-/* Line breaks outside strings are white space, and inside strings they are errors that stay errors
- * nowhere: so a raw one in a string keeps its place as a control character. */
+/* Makes one line of it. A raw line break within a string is an error for the server to find: it
+ * becomes another control character, which is the same error. */
 static void
 flatten(char *at, size_t len)
 {

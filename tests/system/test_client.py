@@ -258,6 +258,26 @@ def test_send_stops_at_an_answer_that_trying_again_would_not_change(tmp_path):
     assert len(seen) == 1
 
 
+def test_send_shows_its_progress_on_a_terminal_only(weir, tmp_path):
+    w = weir()
+    file = tmp_path / "events.ndjson"
+    file.write_text(lines(some("bar", 2000)))
+    terminal, child_end = os.openpty()
+    child = subprocess.Popen([weirlib.binary(), "send", file, "--url", w.url, "--batch", "1"],
+                             stdout=subprocess.PIPE, stderr=child_end,
+                             preexec_fn=weirlib.die_with_parent)
+    os.close(child_end)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while part := os.read(terminal, 4096):
+            shown += part
+    os.close(terminal)
+    assert child.wait(10) == 0
+    assert child.stdout.read().decode() == SUMMARY.format(2000, 2000, 0)
+    assert re.search(rb"\[#* *\] +\d+%  \d+ events  \d+/s", shown), shown
+    assert shown.endswith(b"\r\x1b[K"), "and the line is gone at the end"
+
+
 # events
 
 

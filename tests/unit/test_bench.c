@@ -171,7 +171,7 @@ an_answer_of_unknown_length_is_bad(void **state)
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
-        "HTTP/1.1 100 Continue\r\n\r\n",
+        "HTTP/1.1 100 Continue\r\nContent-Length: 0\r\n\r\n",
         "HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n",
         "SSH-2.0-OpenSSH_9.2p1\r\n\r\n",
     };
