@@ -268,7 +268,8 @@ store_status(struct store *s, struct queue_status *out)
     };
     int refusal = atomic_load(&s->refusal);
     int64_t oldest_ms = atomic_load(&s->oldest_ms);
-    int64_t age_ms = oldest_ms == 0 || atomic_load(&s->depth) == 0 ? 0 : s->env->wall_ms(s->env) - oldest_ms;
+    int64_t age_ms =
+        oldest_ms == 0 || atomic_load(&s->depth) == 0 ? 0 : s->env->wall_ms(s->env) - oldest_ms;
     *out = (struct queue_status){
         .ready = refusal == STORE_OPEN,
         .why = why[refusal],

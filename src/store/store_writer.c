@@ -13,6 +13,7 @@
 #include "env.h"
 #include "log.h"
 #include "stats.h"
+#include "store/store_apply.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -21,15 +22,6 @@
 #define UPKEEP_MS 500
 #define GROUP_BYTES_MAX ((size_t)4 * 1024 * 1024) /* of publishes in one transaction */
 #define GROUP_COUNT_MAX 16384
-
-/* What one transaction does, and what becomes true if it commits. */
-struct group {
-    struct mail_list publishes;
-    struct mail_list jobs;
-    uint64_t next_seq;
-    uint64_t added, added_bytes;
-    uint64_t removed, removed_bytes;
-};
 
 static void
 stop_if_fatal(struct store *s, enum err e)
@@ -44,153 +36,6 @@ stop_if_fatal(struct store *s, enum err e)
     }
 }
 
-static enum err
-add_publish(struct store *s, struct group *g, struct publish *p, int64_t now_ms)
-{
-    for (struct mail *m = p->events.first; m != NULL; m = m->next) {
-        struct event *ev = (struct event *)m;
-        ev->seq = g->next_seq++;
-        ev->accepted_ms = now_ms;
-        enum err e = s->env->fault(s->env, "store.append");
-        if (e == OK) {
-            e = store_db_queue_add(s->db, ev);
-        }
-        if (e != OK) {
-            return e;
-        }
-    }
-    g->added += p->events.count;
-    g->added_bytes += p->events.bytes;
-    return OK;
-}
-
-/* The id was there before: same payload, or a conflict? */
-static enum err
-note_duplicate(struct store *s, struct delivery *d, const struct store_first *first)
-{
-    d->next_state = EVENT_DUPLICATE;
-    if (first->has_payload) {
-        d->next_conflict = !span_eq(first->payload, event_payload(d->ev));
-        return OK;
-    }
-    int64_t hash = 0;
-    enum err e = store_ids_hash(s->ids, &hash, event_payload(d->ev));
-    d->next_conflict = e == OK && hash != first->payload_hash;
-    return e;
-}
-
-static enum err
-add_effect(struct store *s, struct delivery *d, unsigned staged, int64_t now_ms)
-{
-    if (staged & STAGE_WRITE) {
-        return store_db_event_add(s->db, d->ev, now_ms);
-    }
-    int64_t hash = 0;
-    enum err e = store_ids_hash(s->ids, &hash, event_payload(d->ev));
-    return e == OK ? store_db_mark_add(s->db, d->ev, hash, now_ms) : e;
-}
-
-static enum err
-apply_delivery(struct store *s, struct group *g, struct delivery *d, unsigned staged,
-               int64_t now_ms)
-{
-    d->next_state = d->state;
-    d->next_conflict = d->conflict;
-    if (d->state == EVENT_DEAD) {
-        return store_db_dead_add(s->db, d->ev, d->reason, now_ms);
-    }
-    if (d->state != EVENT_PROCESSING || d->result != OK) {
-        return OK;
-    }
-    d->next_state = EVENT_PROCESSED;
-    if (staged == 0) {
-        return OK; /* the effect and its id are elsewhere */
-    }
-    if (d->ev->seq == 0) {
-        d->ev->seq = g->next_seq++; /* it came from another queue */
-    }
-    struct store_first first;
-    enum err e = store_ids_add(s->ids, &first, event_id(d->ev), d->ev->seq);
-    if (e == OK && first.seq != 0) {
-        e = note_duplicate(s, d, &first);
-    } else if (e == OK) {
-        e = add_effect(s, d, staged, now_ms);
-    }
-    store_ids_release(s->ids);
-    return e;
-}
-
-static bool
-is_decided(const struct delivery *d)
-{
-    return d->next_state == EVENT_PROCESSED || d->next_state == EVENT_DUPLICATE ||
-           d->next_state == EVENT_DEAD;
-}
-
-/* Runs of neighbours leave the queue with one statement each. */
-static enum err
-remove_decided(struct store *s, struct group *g, const struct batch *b)
-{
-    enum err e = OK;
-    uint64_t first = 0; /* of the run in hand; 0: none */
-    uint64_t last = 0;
-    for (size_t i = 0; i < b->n && e == OK; i++) {
-        const struct delivery *d = &b->item[i];
-        if (!is_decided(d)) {
-            continue;
-        }
-        g->removed++;
-        g->removed_bytes += d->ev->mail.bytes;
-        if (first != 0 && d->ev->seq == last + 1) {
-            last++;
-            continue;
-        }
-        if (first != 0) {
-            e = store_db_queue_remove(s->db, first, last);
-        }
-        first = last = d->ev->seq;
-    }
-    return e == OK && first != 0 ? store_db_queue_remove(s->db, first, last) : e;
-}
-
-static enum err
-apply_commit(struct store *s, struct group *g, struct store_job *job, int64_t now_ms)
-{
-    struct batch *b = job->batch;
-    enum err e = OK;
-    for (size_t i = 0; i < b->n && e == OK; i++) {
-        e = s->env->fault(s->env, "store.settle");
-        if (e == OK) {
-            e = apply_delivery(s, g, &b->item[i], b->staged, now_ms);
-        }
-    }
-    if (e == OK && job->kind == STORE_JOB_SETTLE) {
-        e = remove_decided(s, g, b);
-    }
-    return e;
-}
-
-static enum err
-apply_seen(struct store *s, struct batch *b)
-{
-    enum err e = OK;
-    for (size_t i = 0; i < b->n && e == OK; i++) {
-        struct delivery *d = &b->item[i];
-        d->next_state = d->state;
-        d->next_conflict = d->conflict;
-        if (d->state != EVENT_PROCESSING) {
-            continue;
-        }
-        struct store_first first;
-        e = store_ids_find(s->ids, &first, event_id(d->ev));
-        if (e == OK && first.seq != 0) {
-            e = note_duplicate(s, d, &first);
-        }
-        store_ids_release(s->ids);
-    }
-    return e;
-}
-
 static int64_t
 accept_time(struct store *s)
 {
@@ -198,24 +43,8 @@ accept_time(struct store *s)
     return now_ms > s->last_accepted_ms ? now_ms : s->last_accepted_ms;
 }
 
-/* Everything between begin and commit. */
 static enum err
-apply_group(struct store *s, struct group *g, int64_t now_ms)
-{
-    enum err e = OK;
-    for (struct mail *m = g->jobs.first; m != NULL && e == OK; m = m->next) {
-        struct store_job *job = (struct store_job *)m;
-        e = job->kind == STORE_JOB_SEEN ? apply_seen(s, job->batch)
-                                        : apply_commit(s, g, job, now_ms);
-    }
-    for (struct mail *m = g->publishes.first; m != NULL && e == OK; m = m->next) {
-        e = add_publish(s, g, (struct publish *)m, now_ms);
-    }
-    return e;
-}
-
-static enum err
-commit_group(struct store *s, struct group *g)
+commit_group(struct store *s, struct store_group *g)
 {
     int64_t now_ms = accept_time(s);
     g->next_seq = s->next_seq;
@@ -226,7 +55,7 @@ commit_group(struct store *s, struct group *g)
     if (e != OK) {
         return e;
     }
-    e = apply_group(s, g, now_ms);
+    e = store_apply(s, g, now_ms);
     if (e == OK) {
         e = s->env->fault(s->env, "store.before_commit");
     }
@@ -245,7 +74,7 @@ commit_group(struct store *s, struct group *g)
 }
 
 static void
-answer_jobs(struct group *g, enum err result)
+answer_jobs(struct store_group *g, enum err result)
 {
     struct store_job *job;
     while ((job = (struct store_job *)mail_list_pop(&g->jobs)) != NULL) {
@@ -261,7 +90,7 @@ answer_jobs(struct group *g, enum err result)
 
 /* Posts the publishes back, all that go to one loop together; their events are moved to *events first. */
 static void
-answer_publishes(struct group *g, struct mail_list *events, enum err result)
+answer_publishes(struct store_group *g, struct mail_list *events, enum err result)
 {
     while (g->publishes.first != NULL) {
         struct mailbox *to = ((struct publish *)g->publishes.first)->reply_to;
@@ -376,7 +205,7 @@ store_writer_refill(struct store *s)
 }
 
 static void
-count_group(struct store *s, const struct group *g)
+count_group(struct store *s, const struct store_group *g)
 {
     atomic_fetch_add(&s->depth, g->added - g->removed);
     atomic_fetch_add(&s->bytes, g->added_bytes - g->removed_bytes);
@@ -409,7 +238,7 @@ note_result(struct store *s, enum err e)
 }
 
 static void
-run_group(struct store *s, struct group *g)
+run_group(struct store *s, struct store_group *g)
 {
     enum err e = s->failed ? ERR_IO : commit_group(s, g);
     note_result(s, e);
@@ -468,7 +297,7 @@ upkeep(struct store *s)
 
 /* Jobs first: a worker that waits holds a whole batch. Sleeps only when neither is there. */
 static void
-take_group(struct store *s, struct group *g)
+take_group(struct store *s, struct store_group *g)
 {
     g->jobs = mailbox_take(s->jobs, SIZE_MAX, SIZE_MAX, 0);
     bool wait = g->jobs.first == NULL && !atomic_load(&s->closing);
@@ -484,7 +313,7 @@ store_writer_run(void *data)
 {
     struct store *s = data;
     for (;;) {
-        struct group g = {0};
+        struct store_group g = {0};
         bool closing = atomic_load(&s->closing);
         upkeep(s);
         take_group(s, &g);
