@@ -40,7 +40,7 @@ resize(json_reader *r, size_t capacity)
 static bool
 fit(json_reader *r, size_t bytes)
 {
-    if (bytes > r->capacity) {
+    if (r->capacity == 0 || bytes > r->capacity) {
         size_t capacity = JSON_SMALL_BYTES;
         while (capacity < bytes) {
             capacity *= 2;

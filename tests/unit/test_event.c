@@ -463,7 +463,7 @@ half_of_a_surrogate_pair_is_refused_inside_the_payload_too(void **state)
 {
     static const char *const bad[] = {
         "\\ud800",        "\\udc00",        "\\ud800x",       "\\ud800\\n",
-        "\\ud800\\ud800", "\\ud800\\u0041", "\\udc00\\ud800",
+        "\\ud800\\ud800", "\\ud800\\u0041", "\\udc00\\ud800", "\\udc00\\udc00",
     };
     struct got *g = *state;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -544,6 +544,25 @@ an_event_may_have_the_largest_size_and_not_a_byte_more(void **state)
     assert_null(g->item[0].ev);
     assert_true(g->item[0].errors.too_large);
     assert_error(&g->item[0].errors, "", "is 262145 bytes; an event has at most 262144");
+    buf_fini(&b);
+}
+
+static void
+many_small_events_after_a_large_one_are_read_as_before(void **state)
+{
+    struct got *g = *state;
+    struct buf b;
+    buf_init(&b, 0);
+    for (int round = 0; round < 2; round++) {
+        write_size(&b, MAX_EVENT_BYTES);
+        parse(g, buf_span(&b), EVENT_FORMAT_JSON);
+        assert_non_null(g->item[0].ev);
+        for (int i = 0; i < 2 * JSON_SHRINK_AFTER; i++) {
+            parse_json(g, GOOD);
+            assert_non_null(g->item[0].ev);
+            assert_span(event_payload(g->item[0].ev), "{\"message\":\"Water issue\"}");
+        }
+    }
     buf_fini(&b);
 }
 
@@ -852,6 +871,7 @@ main(void)
         TEST(half_of_a_surrogate_pair_is_refused_inside_the_payload_too),
         TEST(an_event_may_be_64_levels_deep_and_no_more),
         TEST(an_event_may_have_the_largest_size_and_not_a_byte_more),
+        TEST(many_small_events_after_a_large_one_are_read_as_before),
         TEST(a_too_large_event_of_an_array_leaves_the_others_valid),
         TEST(what_is_not_json_is_refused_with_its_place),
         TEST(a_nul_byte_is_no_end_of_text),

@@ -43,6 +43,40 @@ struct fake {
 
 static struct fake *the; /* exchange_reply has no other way to its test */
 
+/* The allocation that fails, counted down; negative: none does. */
+static long allocations_left = -1;
+
+void *__real_malloc(size_t size);
+void *__wrap_malloc(size_t size);
+void *__real_calloc(size_t n, size_t size);
+void *__wrap_calloc(size_t n, size_t size);
+void *__real_realloc(void *p, size_t size);
+void *__wrap_realloc(void *p, size_t size);
+
+static bool
+fails_now(void)
+{
+    return allocations_left >= 0 && allocations_left-- == 0;
+}
+
+void *
+__wrap_malloc(size_t size)
+{
+    return fails_now() ? NULL : __real_malloc(size);
+}
+
+void *
+__wrap_calloc(size_t n, size_t size)
+{
+    return fails_now() ? NULL : __real_calloc(n, size);
+}
+
+void *
+__wrap_realloc(void *p, size_t size)
+{
+    return fails_now() ? NULL : __real_realloc(p, size);
+}
+
 void
 exchange_header(struct exchange *x, const char *name, const char *value)
 {
@@ -55,6 +89,8 @@ void
 exchange_reply(struct exchange *x, int status, const char *content_type, struct span body)
 {
     assert_ptr_equal(x, &the->x);
+    long left = allocations_left;
+    allocations_left = -1;
     the->answers++;
     the->status = status;
     snprintf(the->type, sizeof the->type, "%s", content_type);
@@ -63,6 +99,7 @@ exchange_reply(struct exchange *x, int status, const char *content_type, struct 
     buf_add(&the->body, "", 1);
     the->body.len--;
     assert_true(buf_ok(&the->body));
+    allocations_left = left;
 }
 
 static enum err
@@ -428,6 +465,62 @@ what_the_queue_could_not_keep_is_503_with_retry_after(void **state)
     assert_int_equal(stats_get(&f->stats.accepted), 0);
 }
 
+/* Posts with the nth allocation failing, for every n until all succeed: the answer is 503, or the
+ * one that it should be. Returns how many failed. */
+static long
+post_without_memory(struct fake *f, const char *fields, struct span body, int status)
+{
+    post(f, fields, body);
+    if (f->published != NULL) {
+        finish_publish(f, OK);
+    }
+    assert_int_equal(f->status, status);
+    char expected[1024];
+    snprintf(expected, sizeof expected, "%s", f->body.at);
+    for (long n = 0;; n++) {
+        char *copy = malloc(body.len + BUF_SLACK);
+        assert_non_null(copy);
+        memcpy(copy, body.at, body.len);
+        memset(copy + body.len, 'x', BUF_SLACK);
+        f->answers = 0;
+        f->request = (struct http_request){
+            .method = HTTP_POST, .fields = span_of(fields), .body = {copy, body.len}};
+        allocations_left = n;
+        ingest_post(&f->x);
+        if (f->published != NULL) {
+            assert_int_equal(f->answers, 0);
+            finish_publish(f, OK);
+        }
+        bool failed = allocations_left < 0;
+        allocations_left = -1;
+        free(copy);
+        assert_int_equal(f->answers, 1);
+        if (!failed) {
+            assert_int_equal(f->status, status);
+            assert_string_equal(f->body.at, expected);
+            return n;
+        }
+        if (f->status != 503) {
+            assert_int_equal(f->status, status);
+            assert_true(f->body.len == 0 || strcmp(f->body.at, expected) == 0);
+        }
+    }
+}
+
+static void
+when_memory_runs_out_the_answer_is_503_wherever_it_happens(void **state)
+{
+    struct fake *f = *state;
+    assert_true(post_without_memory(f, JSON, SPAN(GOOD("a")), 202) >= 3);
+    assert_true(post_without_memory(f, JSON, SPAN(BAD("a")), 400) >= 1);
+    assert_true(post_without_memory(f, NDJSON, SPAN(GOOD("a") "\n{}\n" GOOD("b")), 202) >= 5);
+    assert_true(post_without_memory(f, NDJSON, SPAN("{}\n{}"), 400) >= 3);
+    assert_true(post_without_memory(f, JSON,
+                                    SPAN("{\"n\":1e999,"
+                                         "\"event_id\":\"a\"}"),
+                                    400) >= 2);
+}
+
 static void
 list(struct fake *f, const char *query)
 {
@@ -645,6 +738,7 @@ main(void)
         TEST(other_media_types_charsets_and_codings_are_415),
         TEST(what_the_queue_does_not_take_is_503_with_retry_after),
         TEST(what_the_queue_could_not_keep_is_503_with_retry_after),
+        TEST(when_memory_runs_out_the_answer_is_503_wherever_it_happens),
         TEST(a_list_asks_for_the_newest_fifty_when_nothing_else_is_said),
         TEST(a_list_passes_every_parameter_on),
         TEST(a_bad_parameter_is_400_and_named),
