@@ -46,14 +46,15 @@ static enum err
 kit_fault(struct env *env, const char *point)
 {
     struct kit *k = kit_of(env);
-    if (k->fault == FAULT_NONE ||
+    int kind = atomic_load(&k->fault);
+    if (kind == FAULT_NONE ||
         (k->fault_only != NULL && strncmp(point, k->fault_only, strlen(k->fault_only)) != 0) ||
         atomic_fetch_sub(&k->countdown, 1) != 0) {
         return OK;
     }
     snprintf(k->fault_point, sizeof k->fault_point, "%s", point);
     atomic_store(&k->fault_fired, true);
-    if (k->fault == FAULT_CRASH) {
+    if (kind == FAULT_CRASH) {
         _exit(FAULT_CRASH_CODE);
     }
     return k->fault_error;
@@ -71,18 +72,20 @@ kit_fatal(struct env *env, const char *why)
 }
 
 void
-kit_arm(struct kit *k, enum fault_kind kind, enum err error, int countdown)
+kit_arm(struct kit *k, enum fault_kind kind, enum err error, const char *only, int countdown)
 {
+    kit_disarm(k);
     k->fault_error = error;
+    k->fault_only = only;
     atomic_store(&k->countdown, countdown);
     atomic_store(&k->fault_fired, false);
-    k->fault = kind;
+    atomic_store(&k->fault, (int)kind);
 }
 
 void
 kit_disarm(struct kit *k)
 {
-    k->fault = FAULT_NONE;
+    atomic_store(&k->fault, FAULT_NONE);
 }
 
 void

@@ -15,7 +15,6 @@
 
 #define KIT_DEADLINE_MS 10000 /* of whatever a test waits for */
 
-/* A fault that happens once, at the countdown-th point that is passed (counted from 0). */
 enum fault_kind { FAULT_NONE, FAULT_ERROR, FAULT_CRASH };
 #define FAULT_CRASH_CODE 137 /* as a shell shows kill -9 */
 
@@ -26,9 +25,9 @@ struct kit {
     struct store_options options;
     char folder[64];
     struct store *store; /* NULL while closed */
-    enum fault_kind fault;
+    _Atomic int fault;   /* enum fault_kind; set last by kit_arm */
     enum err fault_error;
-    const char *fault_only; /* NULL: any point counts; else only those whose name starts so */
+    const char *fault_only;
     atomic_int countdown;
     atomic_bool fault_fired;
     char fault_point[64];         /* which one it was */
@@ -43,8 +42,8 @@ void kit_close_store(struct kit *k);
 void kit_close(struct kit *k); /* and removes the folder */
 /* WEIR_LOG_TESTS=1 shows the log on standard error. */
 
-/* Fires at the countdown-th point from now. */
-void kit_arm(struct kit *k, enum fault_kind kind, enum err error, int countdown);
+/* Fires once, at the countdown-th point from now whose name starts with `only` (NULL: any). */
+void kit_arm(struct kit *k, enum fault_kind kind, enum err error, const char *only, int countdown);
 void kit_disarm(struct kit *k);
 
 struct event *kit_event(const char *id, const char *payload); /* {"n":…}-like payload */

@@ -263,8 +263,7 @@ after_a_failed_write_the_batch_is_as_it_was_and_can_be_written(void **state)
     struct queue *q = NULL;
     assert_int_equal(queue_local_open(&q, r->kit.store), OK);
     hold(r, "ab", "{}");
-    kit_arm(&r->kit, FAULT_ERROR, ERR_DISK_FULL, 0);
-    r->kit.fault_only = "store.before_commit";
+    kit_arm(&r->kit, FAULT_ERROR, ERR_DISK_FULL, "store.before_commit", 0);
     assert_int_equal(r->sink->ops->write(r->sink, &r->batch), ERR_DISK_FULL);
     assert_true(r->kit.fault_fired);
     kit_disarm(&r->kit);

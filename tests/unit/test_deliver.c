@@ -181,11 +181,11 @@ a_fault_between_steps_stops_there_and_after_settle_it_is_too_late(void **state)
     static const char *const traces[] = {"", "seen", "seen write", "seen write mark"};
     for (int i = 0; i < 4; i++) {
         r->trace[0] = '\0';
-        kit_arm(&r->kit, FAULT_ERROR, ERR_NOMEM, i);
+        kit_arm(&r->kit, FAULT_ERROR, ERR_NOMEM, NULL, i);
         assert_int_equal(deliver(&r->parts, &r->batch), ERR_NOMEM);
         assert_string_equal(r->trace, traces[i]);
     }
-    kit_arm(&r->kit, FAULT_ERROR, ERR_NOMEM, 4);
+    kit_arm(&r->kit, FAULT_ERROR, ERR_NOMEM, NULL, 4);
     assert_int_equal(deliver(&r->parts, &r->batch), OK);
     assert_true(r->kit.fault_fired);
     assert_string_equal(r->kit.fault_point, "deliver.settled");
@@ -330,8 +330,7 @@ in_the_local_store_a_failed_commit_changes_nothing_and_can_be_tried_again(void *
     struct house *h = *state;
     assert_int_equal(kit_publish(h->queue, (const char *[]){"a", "b", "a"}, 3), OK);
     kit_take(h->queue, &h->batch, 3);
-    kit_arm(&h->kit, FAULT_ERROR, ERR_UNAVAILABLE, 0);
-    h->kit.fault_only = "store.before_commit";
+    kit_arm(&h->kit, FAULT_ERROR, ERR_UNAVAILABLE, "store.before_commit", 0);
     assert_int_equal(deliver(&h->parts, &h->batch), ERR_UNAVAILABLE);
     kit_disarm(&h->kit);
     assert_int_equal(kit_depth(h->queue), 3);

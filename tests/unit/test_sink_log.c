@@ -230,8 +230,7 @@ a_failed_sync_must_stop_the_process(void **state)
     struct rig *r = *state;
     open_sink(r, r->path);
     hold(r, "a", 2);
-    kit_arm(&r->kit, FAULT_ERROR, ERR_IO, 0);
-    r->kit.fault_only = "sink_log.sync";
+    kit_arm(&r->kit, FAULT_ERROR, ERR_IO, "sink_log.sync", 0);
     assert_int_equal(write_batch(r), ERR_IO);
     assert_int_equal(err_fate(ERR_IO), FATE_STOP);
 }
@@ -246,8 +245,16 @@ a_path_that_cannot_be_opened_is_told(void **state)
     assert_non_null(strstr(r->why, "/nowhere/at/all: No such file or directory"));
 }
 
+static void
+a_pipe_by_name_that_nobody_reads_is_told_at_once(void **state)
+{
+    struct rig *r = *state;
+    assert_int_equal(mkfifo(r->path, 0600), 0);
+    assert_int_equal(sink_log_open(&r->sink, r->path, &r->kit.env, r->why, sizeof r->why), ERR_IO);
+    assert_non_null(strstr(r->why, "No such device or address"));
+}
+
 struct writer {
-    struct rig *rig;
     struct thread thread;
     struct sink *sink;
     enum err result;
@@ -407,6 +414,59 @@ a_pipe_or_socket_that_fills_up_is_waited_for(void **state)
     }
 }
 
+static void
+write_long_lines(void *data)
+{
+    struct writer *w = data;
+    char payload[20000];
+    struct batch b;
+    memset(payload, 'x', sizeof payload - 1);
+    payload[0] = payload[sizeof payload - 2] = '"';
+    payload[sizeof payload - 1] = '\0';
+    w->result = batch_init(&b, 1);
+    for (unsigned round = 0; round < 30 && w->result == OK; round++) {
+        batch_add(&b, kit_event("e", payload));
+        w->result = w->sink->ops->write(w->sink, &b);
+        batch_reset(&b);
+    }
+    batch_fini(&b);
+}
+
+/* A pipe takes such lines piece by piece, so only taking turns keeps them whole. */
+static void
+sinks_of_several_workers_take_turns_on_a_pipe(void **state)
+{
+    struct rig *r = *state;
+    int ends[2];
+    assert_int_equal(pipe(ends), 0);
+    redirect_stdout(ends[1]);
+    struct writer writers[3] = {0};
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(sink_log_open(&writers[i].sink, NULL, &r->kit.env, r->why, sizeof r->why),
+                         OK);
+    }
+    restore_stdout();
+    close(ends[1]);
+    for (size_t i = 0; i < 3; i++) {
+        assert_int_equal(thread_start(&writers[i].thread, "writer", write_long_lines, &writers[i]),
+                         OK);
+    }
+    FILE *all = fdopen(ends[0], "r");
+    char line[32 * 1024];
+    unsigned whole = 0;
+    for (unsigned n = 0; n < 3 * 30 && fgets(line, sizeof line, all) != NULL; n++) {
+        size_t len = strlen(line);
+        whole += strncmp(line, "{\"event_id\":", 12) == 0 && strcmp(line + len - 4, "Z\"}\n") == 0;
+    }
+    fclose(all);
+    for (size_t i = 0; i < 3; i++) {
+        thread_join(&writers[i].thread);
+        assert_int_equal(writers[i].result, OK);
+        writers[i].sink->ops->close(writers[i].sink);
+    }
+    assert_int_equal(whole, 3 * 30);
+}
+
 #define TEST(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int
@@ -422,11 +482,13 @@ main(void)
         TEST(a_full_device_is_disk_full),
         TEST(a_failed_sync_must_stop_the_process),
         TEST(a_path_that_cannot_be_opened_is_told),
+        TEST(a_pipe_by_name_that_nobody_reads_is_told_at_once),
         TEST(sinks_of_several_workers_do_not_mix_their_lines),
         TEST(standard_output_that_is_a_file_gets_whole_lines_after_what_was_printed),
         TEST(a_reader_that_went_away_is_unavailable_not_the_end),
         TEST(standard_output_without_a_reader_from_the_start_does_not_hang),
         TEST(a_pipe_or_socket_that_fills_up_is_waited_for),
+        TEST(sinks_of_several_workers_take_turns_on_a_pipe),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
