@@ -177,9 +177,9 @@ def test_load_on_a_disk_that_fills_and_empties_keeps_every_promise(weir, small_d
 
 def check_fail_stop(w, deadline=15):
     assert w.wait(deadline) == 74, w.log_text()[-2000:]
-    last = w.log_text().strip().splitlines()[-1]
-    assert "level=error" in last and ("fsync" in last.lower() or "i/o" in last.lower()
-                                      or "input/output" in last.lower()), last
+    lines = w.log_text().strip().splitlines()
+    assert "level=error" in lines[-1] and "event=fatal" in lines[-1], lines[-1]
+    assert any(word in line.lower() for line in lines[-3:] for word in ("i/o error", "fsync")), lines
 
 
 @pytest.mark.parametrize("order", ["syncerr", "eio"])

@@ -66,7 +66,8 @@ def test_a_hundred_copies_at_once_have_one_effect(weir):
         t.start()
     for t in threads:
         t.join()
-    assert w.post([json.loads(SEED)] * 20).json()["accepted"] == 20
+    batch = b"[" + b",".join([SEED] * 20) + b"]"
+    assert w.post(batch).json()["accepted"] == 20
     assert set(codes) == {202} and len(codes) == 80
     until(lambda: w.count("processed", "duplicate") == 100, what="all copies are settled")
     assert (w.count("processed"), w.count("duplicate"), w.count("conflict")) == (1, 99, 0)

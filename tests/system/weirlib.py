@@ -100,7 +100,7 @@ class Weir:
     # starting and ending
 
     def start(self, wait=True):
-        self.was_new = not self.data.exists() or not any(self.data.iterdir())
+        self.was_new = not self.data.is_dir() or not any(self.data.iterdir())
         self.starts += 1
         self.log = self.folder / f"weir-{self.starts}.log"
         self.out = self.folder / f"weir-{self.starts}.out"
