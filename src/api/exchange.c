@@ -8,7 +8,9 @@
 #include "api/problem.h"
 
 #include <assert.h>
+#include <linux/sockios.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 
 #define HEAD_BYTES 256 /* more than any status line with our own fields */
 
@@ -305,6 +307,19 @@ on_written(uv_write_t *req, int status)
     server_run_dirty(c->loop);
 }
 
+/* What the client has not taken yet, with what lies in the kernel: a socket buffer of megabytes
+ * takes nothing from us for seconds while a slow client empties it. */
+static size_t
+bytes_left(struct conn *c)
+{
+    int fd;
+    int in_kernel = 0;
+    if (uv_fileno(&c->io.handle, &fd) != 0 || ioctl(fd, SIOCOUTQ, &in_kernel) != 0) {
+        in_kernel = 0;
+    }
+    return uv_stream_get_write_queue_size(&c->io.stream) + (size_t)in_kernel;
+}
+
 /* The socket is full: the rest is uv's to write. */
 static void
 write_rest(struct conn *c, struct due *due)
@@ -315,7 +330,7 @@ write_rest(struct conn *c, struct due *due)
         return;
     }
     c->n_writing = due->n;
-    c->write_left = due->bytes;
+    c->write_left = bytes_left(c);
     c->write_ms = c->loop->now_ms;
     count_unsent(c, due->bytes);
     const struct api *api = c->loop->api;
@@ -353,7 +368,7 @@ answers_stuck(struct conn *c)
     if (c->n_writing == 0) {
         return false;
     }
-    size_t left = uv_stream_get_write_queue_size(&c->io.stream);
+    size_t left = bytes_left(c);
     if (left != c->write_left) {
         c->write_left = left;
         c->write_ms = c->loop->now_ms;

@@ -6,6 +6,7 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -110,8 +111,12 @@ a_client_that_does_not_read_is_cut(void **state)
     held_wait(&k->questions, 1);
     wait_for(&k->stats.http_requests, 1);
     let_it_read(k);
-    api_kit_later(k, 10000);
-    wait_for(&k->stats.connections_closed, 2);
+    /* more than once: while the socket's buffers still fill up there is progress */
+    for (int i = 0; i < 100 && atomic_load(&k->stats.connections_closed) < 2; i++) {
+        api_kit_later(k, 10000);
+        poll(NULL, 0, 50);
+    }
+    assert_int_equal(atomic_load(&k->stats.connections_closed), 2);
     assert_true(client_is_cut(fd));
     close(fd);
 }
