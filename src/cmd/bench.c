@@ -8,6 +8,7 @@
 #include "cmd/bench_load.h"
 #include "cmd/bench_report.h"
 #include "cmd/client.h"
+#include "cmd/print.h"
 #include "cmd/scan.h"
 
 #include <arpa/inet.h>
@@ -18,6 +19,7 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <time.h>
+#include <unistd.h>
 
 #define POLL_MS 5
 #define SETTLE_MAX_NS 120000000000 /* without any progress */
@@ -91,6 +93,34 @@ split_host(const char *text, char host[256], char port[8])
 }
 
 static bool
+answers(const struct addrinfo *a)
+{
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    bool connected = fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) == 0;
+    if (fd >= 0) {
+        close(fd);
+    }
+    return connected;
+}
+
+/* A name such as localhost has several addresses: the first where somebody listens. */
+static const struct addrinfo *
+choose(const struct addrinfo *found, bool allow_remote)
+{
+    const struct addrinfo *first = NULL;
+    for (const struct addrinfo *a = found; a != NULL; a = a->ai_next) {
+        if (!allow_remote && !is_loopback(a->ai_addr)) {
+            continue;
+        }
+        if (answers(a)) {
+            return a;
+        }
+        first = first == NULL ? a : first;
+    }
+    return first;
+}
+
+static bool
 resolve(struct load_target *t, const char *url, bool allow_remote)
 {
     char host[256], port[8];
@@ -105,15 +135,15 @@ resolve(struct load_target *t, const char *url, bool allow_remote)
         fprintf(stderr, "weir: %s: %s\n", url, gai_strerror(error));
         return false;
     }
-    bool allowed = allow_remote || is_loopback(found->ai_addr);
-    if (allowed) {
-        memcpy(&t->address, found->ai_addr, found->ai_addrlen);
+    const struct addrinfo *chosen = choose(found, allow_remote);
+    if (chosen != NULL) {
+        memcpy(&t->address, chosen->ai_addr, chosen->ai_addrlen);
         snprintf(t->host, sizeof t->host, "%.*s", (int)strcspn(url + 7, "/"), url + 7);
     } else {
         fprintf(stderr, "weir: %s is another machine: loading it needs --allow-remote\n", url);
     }
     freeaddrinfo(found);
-    return allowed;
+    return chosen != NULL;
 }
 
 static bool
@@ -257,7 +287,7 @@ bench(const char *url, const struct bench_flags *flags, struct load_plan *plan)
     bool good =
         e == OK && (!stored.asked || stored.complete) && (plan->idle || result->latency.total > 0);
     free(result);
-    return good ? 0 : 1;
+    return print_end(good ? 0 : 1);
 }
 
 static bool

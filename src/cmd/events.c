@@ -3,6 +3,7 @@
 
 #include "cmd/args.h"
 #include "cmd/client.h"
+#include "cmd/print.h"
 #include "cmd/scan.h"
 
 #include <inttypes.h>
@@ -163,7 +164,7 @@ print_member(struct span event, const char *name, const char *label)
     buf_fini(&scratch);
 }
 
-/* "2026-02-03T12:30:00.123Z  accepted" a step; a step's other members follow as name=value. */
+/* "2026-02-03T12:30:00.123Z  queued  fsync" */
 static void
 print_step(struct span step)
 {
@@ -171,9 +172,10 @@ print_step(struct span step)
     buf_init(&scratch, 0);
     printf("  %.*s", SPAN_FMT(text_of(&scratch, step, "at")));
     printf("  %.*s", SPAN_FMT(text_of(&scratch, step, "state")));
-    struct span reason = text_of(&scratch, step, "reason");
-    if (reason.len > 0) {
-        printf("  %.*s", SPAN_FMT(reason));
+    static const char *const more[] = {"durability", "reason"};
+    for (size_t i = 0; i < sizeof more / sizeof *more; i++) {
+        struct span text = text_of(&scratch, step, more[i]);
+        printf("%s%.*s", text.len > 0 ? "  " : "", SPAN_FMT(text));
     }
     putchar('\n');
     buf_fini(&scratch);
@@ -233,7 +235,7 @@ run(const char *id, const struct events_flags *flags)
     e = id == NULL ? list(c, &a, flags) : show(c, &a, id, flags);
     client_answer_fini(&a);
     client_close(c);
-    return e == OK ? 0 : 1;
+    return print_end(e == OK ? 0 : 1);
 }
 
 int

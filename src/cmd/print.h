@@ -20,4 +20,15 @@ print_and_free(struct buf *text)
     return written ? 0 : 1;
 }
 
+/* After text was printed piece by piece: the exit code, or 1 where some of it was lost. */
+static inline int
+print_end(int code)
+{
+    if (fflush(stdout) == 0 && !ferror(stdout)) {
+        return code;
+    }
+    fprintf(stderr, "weir: standard output: %s\n", strerror(errno));
+    return 1;
+}
+
 #endif

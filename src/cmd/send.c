@@ -9,6 +9,7 @@
 #include "clock.h"
 #include "cmd/args.h"
 #include "cmd/client.h"
+#include "cmd/print.h"
 #include "cmd/progress.h"
 #include "cmd/scan.h"
 #include "cmd/source.h"
@@ -333,7 +334,7 @@ send_file(const char *path, const struct send_flags *flags)
         progress_clear(&s.progress);
         printf("sent %" PRIu64 ", accepted %" PRIu64 ", rejected %" PRIu64 "\n", s.sent, s.accepted,
                s.rejected);
-        code = e == OK && s.rejected == 0 ? 0 : 1;
+        code = print_end(e == OK && s.rejected == 0 ? 0 : 1);
     }
     source_close(src);
     client_close(s.client);

@@ -313,6 +313,7 @@ def test_events_show_prints_an_event_and_its_timeline(weir):
     assert odd in done.stdout and '{"message": "Water issue"}' in done.stdout
     steps = [line.split()[1] for line in done.stdout.split("timeline\n")[1].splitlines()]
     assert steps == ["queued", "processed"]
+    assert "queued  fsync\n" in done.stdout
     shown = json.loads(weirlib.run("events", "show", odd, "--url", w.url, "--json").stdout)
     assert shown["event_id"] == odd
 
@@ -325,6 +326,15 @@ def test_events_prints_the_servers_problem_and_fails(weir):
     assert wrong.returncode == 1 and "400" in wrong.stderr and "since" in wrong.stderr
     away = weirlib.run("events", "list", "--url", f"http://127.0.0.1:{free_port()}")
     assert away.returncode == 1 and away.stderr != ""
+
+
+def test_what_could_not_be_printed_is_a_failure(weir):
+    w = weir()
+    with open("/dev/full", "w") as full:
+        for argv in (["events", "list"], ["send", "/dev/null"]):
+            done = subprocess.run([weirlib.binary(), *argv, "--url", w.url], stdout=full,
+                                  stderr=subprocess.PIPE, text=True)
+            assert done.returncode == 1 and "No space left" in done.stderr
 
 
 # bench
@@ -351,6 +361,11 @@ def test_bench_counts_what_the_server_counts(weir, flags):
         assert (w.count("accepted"), w.count("processed")) == (r["accepted"], r["accepted"])
     quantiles = list(r["latency_ms"].values())
     assert quantiles == sorted(quantiles) and quantiles[0] > 0
+
+
+def test_bench_finds_the_address_of_localhost_that_listens(weir):
+    w = weir()
+    assert bench(f"http://localhost:{w.port}/", "--duration", "100ms")["accepted"] > 0
 
 
 def test_bench_over_a_unix_socket(weir, tmp_path):
