@@ -11,8 +11,6 @@
 #include <stdlib.h>
 
 #define RETRY_AFTER_MAX_S 60
-/* After a refusal because the queue is full, a tenth of it should be free before the next try. */
-#define DRAIN_SHARE 10
 
 static void
 wake_writer(void *data)
@@ -152,8 +150,10 @@ store_publish(struct store *s, struct publish *p)
     default:
         break;
     }
-    if (atomic_load_explicit(&s->bytes, memory_order_relaxed) >= s->o.max_bytes) {
-        return ERR_QUEUE_FULL;
+    uint64_t bytes = atomic_load_explicit(&s->bytes, memory_order_relaxed);
+    if (bytes > 0 && bytes + p->reply.mail.bytes > s->o.max_bytes) {
+        atomic_store(&s->full, true);
+        return ERR_QUEUE_FULL; /* one that is larger than the whole queue fits when it is empty */
     }
     return mailbox_post(s->publishes, &p->reply.mail);
 }
@@ -248,12 +248,12 @@ retry_after(struct store *s)
     if (atomic_load(&s->refusal) != STORE_OPEN) {
         return 5; /* the disk is looked at every half second; people are slower */
     }
-    uint64_t bytes = atomic_load(&s->bytes);
-    if (bytes < s->o.max_bytes) {
-        return 1;
+    if (!atomic_load(&s->full)) {
+        return 1; /* only the mailbox was full */
     }
     uint64_t rate = atomic_load(&s->drain_bytes_s);
-    uint64_t seconds = rate == 0 ? RETRY_AFTER_MAX_S : s->o.max_bytes / DRAIN_SHARE / rate + 1;
+    uint64_t seconds =
+        rate == 0 ? RETRY_AFTER_MAX_S : s->o.max_bytes / STORE_DRAIN_SHARE / rate + 1;
     return (unsigned)(seconds < RETRY_AFTER_MAX_S ? seconds : RETRY_AFTER_MAX_S);
 }
 
@@ -278,7 +278,7 @@ store_status(struct store *s, struct queue_status *out)
         .oldest_age_ms = age_ms > 0 ? age_ms : 0,
         .retry_after_s = retry_after(s),
     };
-    if (out->ready && out->bytes >= s->o.max_bytes) {
+    if (out->ready && atomic_load(&s->full)) {
         out->ready = false;
         out->why = "the queue is full (queue.max_bytes)";
     }

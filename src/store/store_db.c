@@ -174,8 +174,6 @@ static enum err
 set_up_connection(struct store_db *db, struct buf *why)
 {
     char sql[64];
-    sqlite3_busy_timeout(db->db, BUSY_MS);
-    sqlite3_extended_result_codes(db->db, 1);
     bool writer = db->mode == STORE_DB_WRITER;
     snprintf(sql, sizeof sql, "PRAGMA cache_size=-%d",
              writer ? WRITER_CACHE_KIB : READER_CACHE_KIB);
@@ -249,15 +247,20 @@ finalize_all(struct store_db *db)
 static enum err
 open_parts(struct store_db *db, const char *path, struct buf *why)
 {
-    sqlite3_config(SQLITE_CONFIG_MEMSTATUS,
-                   0); /* a lock per allocation less; refused once SQLite runs */
+    /* A lock per allocation less; refused, and no harm, once SQLite runs. */
+    sqlite3_config(SQLITE_CONFIG_MEMSTATUS, 0);
     int flags = db->mode == STORE_DB_WRITER ? SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE
                                             : SQLITE_OPEN_READWRITE;
     int rc = sqlite3_open_v2(path, &db->db, flags | SQLITE_OPEN_NOMUTEX, NULL);
     if (rc != SQLITE_OK) {
         return db->db == NULL ? ERR_NOMEM : fail(db, rc);
     }
-    enum err e = set_up_connection(db, why);
+    sqlite3_busy_timeout(db->db, BUSY_MS);
+    sqlite3_extended_result_codes(db->db, 1);
+    enum err e = store_schema_recognize(db->db, why); /* before anything is changed */
+    if (e == OK) {
+        e = set_up_connection(db, why);
+    }
     if (e == OK && db->mode == STORE_DB_WRITER) {
         e = store_schema_prepare(db->db, db->env, why);
     }
@@ -302,6 +305,9 @@ store_db_close(struct store_db *db, bool clean)
     }
     if (clean && db->mode == STORE_DB_WRITER) {
         store_schema_note_clean(db->db);
+    } else if (db->db != NULL) {
+        /* a file that may be damaged is left as it is found */
+        sqlite3_db_config(db->db, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     }
     finalize_all(db);
     sqlite3_close(db->db); /* the last connection checkpoints and removes the WAL */

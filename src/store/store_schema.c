@@ -95,8 +95,8 @@ take_step(sqlite3 *db, int version, struct buf *why)
     return e;
 }
 
-static enum err
-upgrade(sqlite3 *db, struct env *env, struct buf *why)
+enum err
+store_schema_recognize(sqlite3 *db, struct buf *why)
 {
     int version = 0;
     int application = 0;
@@ -117,10 +117,21 @@ upgrade(sqlite3 *db, struct env *env, struct buf *why)
                  version, LATEST);
         return ERR_CONFIG;
     }
+    return OK;
+}
+
+static enum err
+upgrade(sqlite3 *db, struct env *env, struct buf *why)
+{
+    int version = 0;
+    if (query_int(db, "PRAGMA user_version", &version) != SQLITE_OK) {
+        return refuse(db, why);
+    }
+    bool is_new = version == 0;
     enum err e = OK;
     for (; version < LATEST && e == OK; version++) {
         e = take_step(db, version, why);
-        if (e == OK && tables > 0) {
+        if (e == OK && !is_new) {
             log_info(env->log, "store.upgraded", "version=%d", version + 1);
         }
     }
@@ -140,6 +151,8 @@ check(sqlite3 *db, const char *sql, struct buf *why)
     const char *said = (const char *)sqlite3_column_text(st, 0);
     enum err e = OK;
     if (said == NULL || strcmp(said, "ok") != 0) {
+        const char *last = said == NULL ? NULL : strrchr(said, '\n'); /* a heading stands before */
+        said = last == NULL ? said : last + 1;
         buf_addf(why,
                  "is damaged: %s; restore a backup, or save what can be read with: sqlite3 weir.db "
                  ".recover",

@@ -13,6 +13,8 @@ struct sqlite3;
 
 #define STORE_ID_KEY_BYTES 16
 
+/* Is the file empty or ours, of a version that is known? Reads only. */
+enum err store_schema_recognize(struct sqlite3 *db, struct buf *why) MUST_CHECK;
 /* Creates or upgrades, then checks the file if the last stop was not clean, then notes that it is in use.
  * Not OK: why says what is the matter, where there is more to say than SQLite does. */
 enum err store_schema_prepare(struct sqlite3 *db, struct env *env, struct buf *why) MUST_CHECK;

@@ -62,11 +62,11 @@ commit_group(struct store *s, struct store_group *g)
     if (e == OK) {
         e = store_db_commit(s->db); /* the durable point */
     }
+    s->next_seq = g->next_seq; /* also when it failed: an event may have kept its number */
     if (e != OK) {
         store_db_rollback(s->db);
         return e;
     }
-    s->next_seq = g->next_seq;
     s->last_accepted_ms = now_ms;
     (void)s->env->fault(s->env,
                         "store.after_commit"); /* a place to crash: it is too late to fail */
@@ -194,14 +194,19 @@ store_writer_refill(struct store *s)
         return e;
     }
     uint64_t last = list.last != NULL ? ((struct event *)list.last)->seq : s->ready_seq;
-    if (mailbox_post_list(s->ready, &list) != OK) {
-        free_events(
-            &list); /* stopping, or one event larger than the room: tried again at the next turn */
-        return OK;
-    }
+    /* Not refused: at most one event more than there is room for, however large it is. */
+    mailbox_post_replies(s->ready, &list);
     s->ready_seq = last;
     atomic_store(&s->behind, more);
     return OK;
+}
+
+static void
+note_room(struct store *s)
+{
+    if (atomic_load(&s->bytes) < s->o.max_bytes - s->o.max_bytes / STORE_DRAIN_SHARE) {
+        atomic_store(&s->full, false);
+    }
 }
 
 static void
@@ -210,6 +215,7 @@ count_group(struct store *s, const struct store_group *g)
     atomic_fetch_add(&s->depth, g->added - g->removed);
     atomic_fetch_add(&s->bytes, g->added_bytes - g->removed_bytes);
     s->settled_bytes += g->removed_bytes;
+    note_room(s);
     stats_add(&s->o.stats->commits, 1);
 }
 
@@ -237,6 +243,26 @@ note_result(struct store *s, enum err e)
     stop_if_fatal(s, e);
 }
 
+static bool
+disk_is_low(const struct store *s)
+{
+    struct statvfs fs;
+    if (s->o.min_free_bytes == 0 || statvfs(s->o.folder, &fs) != 0) {
+        return false;
+    }
+    return (uint64_t)fs.f_bavail * fs.f_frsize < s->o.min_free_bytes;
+}
+
+static void
+check_floor(struct store *s)
+{
+    int refusal = atomic_load(&s->refusal);
+    if (refusal == STORE_OPEN || refusal == STORE_DISK_LOW) {
+        refuse(s, disk_is_low(s) ? STORE_DISK_LOW : STORE_OPEN,
+               "less disk space is free than disk.min_free asks for");
+    }
+}
+
 static void
 run_group(struct store *s, struct store_group *g)
 {
@@ -244,6 +270,7 @@ run_group(struct store *s, struct store_group *g)
     note_result(s, e);
     if (e == OK) {
         count_group(s, g);
+        check_floor(s); /* a fast disk fills in less time than passes between two upkeeps */
     }
     struct mail_list events = {0};
     answer_publishes(g, &events, e);
@@ -258,22 +285,15 @@ run_group(struct store *s, struct store_group *g)
 static void
 check_disk(struct store *s)
 {
-    struct statvfs fs;
     int refusal = atomic_load(&s->refusal);
-    if (s->failed || statvfs(s->o.folder, &fs) != 0) {
-        return;
-    }
-    uint64_t free_bytes = (uint64_t)fs.f_bavail * fs.f_frsize;
-    bool low = free_bytes < s->o.min_free_bytes;
-    if (refusal == STORE_DISK_FULL || refusal == STORE_BUSY_ELSEWHERE) {
+    if (!s->failed && (refusal == STORE_DISK_FULL || refusal == STORE_BUSY_ELSEWHERE)) {
         enum err e = store_db_probe(s->db);
-        if (e != OK) {
-            note_result(s, e);
-            return;
+        note_result(s, e);
+        if (e == OK) {
+            refuse(s, STORE_OPEN, "");
         }
     }
-    refuse(s, low ? STORE_DISK_LOW : STORE_OPEN,
-           "less disk space is free than disk.min_free asks for");
+    check_floor(s);
 }
 
 static void
@@ -285,6 +305,7 @@ upkeep(struct store *s)
     }
     s->next_upkeep_ms = now_ms + UPKEEP_MS;
     check_disk(s);
+    note_room(s);
     uint64_t rate = s->settled_bytes * 1000 / UPKEEP_MS;
     s->settled_bytes = 0;
     atomic_store(&s->drain_bytes_s, (atomic_load(&s->drain_bytes_s) * 3 + rate) / 4);

@@ -12,6 +12,9 @@
 
 #include <stdatomic.h>
 
+/* After a refusal because the queue is full, a tenth of it should be free before the next try. */
+#define STORE_DRAIN_SHARE 10
+
 /* Why publishes are refused at the moment. */
 enum store_refusal { STORE_OPEN, STORE_DISK_FULL, STORE_DISK_LOW, STORE_BUSY_ELSEWHERE };
 
@@ -47,6 +50,8 @@ struct store {
     uint64_t settled_bytes;   /* writer: since the last upkeep */
     bool failed;              /* writer: after a fatal error, in a test that went on */
 
+    _Atomic bool
+        full; /* a publish was refused because of max_bytes, and little has drained since */
     _Atomic bool behind; /* events are on disk that are not in `ready` */
     _Atomic bool stop_taking;
     _Atomic bool closing;
