@@ -152,6 +152,18 @@ format_line(struct buf *out, bool json, int64_t now_ms, enum log_level level, co
     buf_add_text(out, "}");
 }
 
+const char *
+log_value(char out[LOG_VALUE_MAX], struct span text)
+{
+    size_t n = text.len < LOG_VALUE_MAX - 1 ? text.len : LOG_VALUE_MAX - 1;
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)text.at[i];
+        out[i] = c < 0x20 || c == 0x7f || c == '"' || c == '\\' ? '?' : text.at[i];
+    }
+    out[n] = '\0';
+    return out;
+}
+
 /* A line stays one line whatever a client sent: controls become '?'. */
 static void
 make_printable(char *text)

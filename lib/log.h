@@ -10,6 +10,8 @@
 #ifndef WEIR_LOG_H
 #define WEIR_LOG_H
 
+#include "span.h"
+
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -28,6 +30,11 @@ void log_write(struct log *l, enum log_level level, const char *event, const cha
     __attribute__((format(printf, 4, 5)));
 uint64_t
 log_suppressed(struct log *l); /* lines not written because of the limit, since the start */
+
+/* A client's text as it may stand between quotes in a line: quotes, backslashes and controls become
+ * '?', what is too long is cut. Returns out. */
+#define LOG_VALUE_MAX 160
+const char *log_value(char out[LOG_VALUE_MAX], struct span text);
 
 #define log_debug(l, ...) log_write((l), LOG_DEBUG, __VA_ARGS__)
 #define log_info(l, ...) log_write((l), LOG_INFO, __VA_ARGS__)

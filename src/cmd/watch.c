@@ -72,13 +72,11 @@ add_id(struct buf *out, struct line *line)
 {
     for (size_t i = 0; i < line->id_len; i++) {
         unsigned char c = (unsigned char)line->id[i];
-        unsigned char before = i > 0 ? (unsigned char)line->id[i - 1] : 0;
-        bool c1 = before == 0xC2 && c >= 0x80 && c <= 0x9F;
-        if (c < 0x20 || c == 0x7F || c1) {
-            line->id[i] = '?';
-        }
+        unsigned char next = i + 1 < line->id_len ? (unsigned char)line->id[i + 1] : 0;
+        bool c1 = c == 0xC2 && next >= 0x80 && next <= 0x9F;
+        i += c1;
+        buf_add(out, c < 0x20 || c == 0x7F || c1 ? "?" : &line->id[i], 1);
     }
-    buf_add(out, line->id, line->id_len);
 }
 
 static void

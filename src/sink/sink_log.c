@@ -116,8 +116,7 @@ add_line(struct sink_log *s, const struct event *ev)
     char extra[CLOCK_RFC3339_MAX + 32];
     clock_format_rfc3339(at, ev->accepted_ms);
     snprintf(extra, sizeof extra, ",\"accepted_at\":\"%s\"", at);
-    event_write_json(&s->lines, ev, span_of(extra));
-    buf_add(&s->lines, "\n", 1);
+    event_write_json_line(&s->lines, ev, span_of(extra));
 }
 
 /* Writes what was gathered. A line that a pipe took half of is ended before anything else. */

@@ -63,12 +63,26 @@ count(struct worker *w)
     stats_add(&stats->batches, 1);
 }
 
+/* The same id with another payload is most often a client's mistake: people must hear of it. */
+static void
+log_conflict(struct worker *w, const struct delivery *d)
+{
+    char id[LOG_VALUE_MAX];
+    log_warn(w->parts.env->log, "event.conflict",
+             "id=\"%s\" kept=first why=\"the id came again with another payload\"",
+             log_value(id, event_id(d->ev)));
+}
+
 static void
 report(struct worker *w)
 {
     count(w);
     for (size_t i = 0; i < w->batch.n; i++) {
-        w->parts.watch(w->parts.watch_data, &w->batch.item[i]);
+        const struct delivery *d = &w->batch.item[i];
+        if (d->conflict) {
+            log_conflict(w, d);
+        }
+        w->parts.watch(w->parts.watch_data, d);
     }
 }
 
