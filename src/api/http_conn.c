@@ -1,18 +1,13 @@
-/* http_conn.c - the reading side of a connection.
- * Happy path:    bytes come (on_read) -> the parser takes them (take) -> a whole request goes to
- *                its handler (dispatch) -> exchange_reply, now or later -> the answer is sent
- *                (conn_run, exchange.c).
- * Failure modes: what cannot be parsed, is refused before its body, or comes too slowly is answered
- *                once; then the connection is LAST, sends what it owes, closes its side (LINGER)
- *                and throws away what still comes for a while, so that the answer is not lost to a
- *                reset. Clients that do not read are cut.
- * Invariants:    1. A handler sees only whole requests: a body that ends early reaches nobody.
- *                2. Nothing is read while bytes wait in rest: at most READ_BYTES of them.
- *                3. Only conn_go changes the state. */
+/* http_conn.c - a connection's life: opening, states, refusing, time, closing.
+ * Happy path:    conn_open -> requests are read (http_read.c) and answered (exchange.c) -> the
+ *                client closes, or a last answer does: LAST sends what is owed, LINGER closes our
+ *                side and throws away what still comes for a while, so that the answer is not lost
+ *                to a reset -> CLOSED.
+ * Failure modes: who is too slow with a request gets 408 and is closed; who does not read is cut.
+ * Invariant:     only conn_go changes the state. */
 #include "api/http_conn.h"
 
 #include "api/problem.h"
-#include "api/route.h"
 
 #include <assert.h>
 #include <stdlib.h>
@@ -21,6 +16,7 @@
 
 #define BIT(state) (1u << (state))
 
+/* Every state may also go to CLOSED. */
 static const unsigned may_go[] = {
     [CONN_IDLE] = BIT(CONN_HEAD) | BIT(CONN_HELD) | BIT(CONN_LAST) | BIT(CONN_HALF),
     [CONN_HEAD] = BIT(CONN_IDLE) | BIT(CONN_BODY) | BIT(CONN_LAST) | BIT(CONN_HALF),
@@ -43,12 +39,6 @@ conn_go(struct conn *c, enum conn_state to)
     }
 }
 
-static bool
-is_reading(const struct conn *c)
-{
-    return BIT(c->state) & (BIT(CONN_IDLE) | BIT(CONN_HEAD) | BIT(CONN_BODY));
-}
-
 void
 conn_mark(struct conn *c)
 {
@@ -60,24 +50,6 @@ conn_mark(struct conn *c)
 }
 
 /* ---- closing ---- */
-
-static void
-drop_rest(struct conn *c)
-{
-    atomic_fetch_sub(&c->loop->api->unsent, c->rest.len);
-    buf_fini(&c->rest);
-    c->rest_at = 0;
-}
-
-static void
-drop_input(struct conn *c)
-{
-    drop_rest(c);
-    atomic_fetch_sub(&c->loop->api->held, c->held);
-    c->held = 0;
-    http_parser_close(c->parser);
-    c->parser = NULL;
-}
 
 static void
 on_closed(uv_handle_t *handle)
@@ -108,7 +80,7 @@ conn_close(struct conn *c)
         return;
     }
     conn_go(c, CONN_CLOSED);
-    drop_input(c);
+    conn_drop_input(c);
     answers_drop(c);
     unlink_conn(c);
     atomic_fetch_sub(&c->loop->api->n_conns, 1);
@@ -130,18 +102,18 @@ conn_cut(struct conn *c)
 
 /* ---- refusing ---- */
 
-static void
-stop_reading(struct conn *c)
+void
+conn_stop_reading(struct conn *c)
 {
     conn_go(c, CONN_LAST);
-    drop_input(c);
+    conn_drop_input(c);
 }
 
 /* An answer to what is no whole request; the last one. */
 static struct exchange *
 last_exchange(struct conn *c)
 {
-    stop_reading(c);
+    conn_stop_reading(c);
     struct answer *a = answer_add(c, ANSWER_CLOSE);
     if (a == NULL) {
         conn_cut(c);
@@ -150,8 +122,8 @@ last_exchange(struct conn *c)
     return &a->x;
 }
 
-static void
-refuse(struct conn *c, int status, const char *detail)
+void
+conn_refuse(struct conn *c, int status, const char *detail)
 {
     struct exchange *x = last_exchange(c);
     if (x != NULL) {
@@ -159,8 +131,8 @@ refuse(struct conn *c, int status, const char *detail)
     }
 }
 
-static unsigned
-retry_after_s(const struct conn *c)
+unsigned
+conn_retry_after_s(const struct conn *c)
 {
     struct queue *q = c->loop->base.parts->queue;
     struct queue_status status = {0};
@@ -168,291 +140,17 @@ retry_after_s(const struct conn *c)
     return status.retry_after_s > 0 ? status.retry_after_s : 1;
 }
 
-static void
-refuse_busy(struct conn *c)
+void
+conn_refuse_busy(struct conn *c)
 {
-    unsigned wait_s = retry_after_s(c);
+    unsigned wait_s = conn_retry_after_s(c);
     struct exchange *x = last_exchange(c);
     if (x != NULL) {
         problem_reply_retry(x, "too many request bodies are held in memory; try again", wait_s);
     }
 }
 
-/* ---- requests ---- */
-
-static bool
-answers_are_unread(const struct conn *c)
-{
-    const struct api *api = c->loop->api;
-    return atomic_load_explicit(&api->unsent, memory_order_relaxed) > api->unsent_max;
-}
-
-static unsigned
-flags_of(const struct conn *c, const struct http_request *r, bool more)
-{
-    unsigned flags = r->method == HTTP_POST ? 0 : ANSWER_ALONE;
-    if (r->method == HTTP_HEAD) {
-        flags |= ANSWER_NO_BODY;
-    }
-    if (!r->keep_alive || (c->loop->draining && !more)) {
-        flags |= ANSWER_CLOSE;
-    } else if (r->version == 0) {
-        flags |= ANSWER_KEEP_ALIVE;
-    }
-    return flags;
-}
-
-/* Hands the request to its handler. False: the connection is closed. */
-static bool
-handle(struct conn *c, unsigned flags)
-{
-    struct answer *a = answer_add(c, flags);
-    if (a == NULL) {
-        conn_cut(c);
-        return false;
-    }
-    a->x.request = http_parser_request(c->parser);
-    if (answers_are_unread(c) && route_answers_much(a->x.request)) {
-        problem_reply_retry(&a->x, "too many answers wait to be read; try again", retry_after_s(c));
-    } else {
-        route_dispatch(&a->x);
-    }
-    if (c->state == CONN_CLOSED) {
-        return false;
-    }
-    a->x.request = NULL; /* answers stay in line until they are sent, at the end of the callback */
-    return true;
-}
-
-/* A whole request. more: bytes of a next one are there. */
-static void
-dispatch(struct conn *c, bool more)
-{
-    unsigned flags = flags_of(c, http_parser_request(c->parser), more);
-    if (!handle(c, flags)) {
-        return;
-    }
-    if (flags & ANSWER_CLOSE) {
-        stop_reading(c);
-    } else {
-        http_parser_next(c->parser);
-        conn_go(c, CONN_IDLE);
-    }
-}
-
-/* Whether a body of the length that the head declares has room, as far as can be told now. */
-static bool
-body_has_room(const struct conn *c, uint64_t expected)
-{
-    const struct api *api = c->loop->api;
-    return atomic_load_explicit(&api->held, memory_order_relaxed) + expected <= api->held_max;
-}
-
-static void
-on_head(struct conn *c)
-{
-    const struct http_request *r = http_parser_request(c->parser);
-    conn_go(c, CONN_BODY);
-    c->body_seen = 0;
-    if (route_check_head(r) != 0) {
-        if (handle(c, flags_of(c, r, false) | ANSWER_CLOSE)) {
-            stop_reading(c);
-        }
-    } else if (!body_has_room(c, r->body_expected)) {
-        refuse_busy(c);
-    } else if (r->expect_continue) {
-        answer_continue(c);
-    }
-}
-
-/* ---- bytes ---- */
-
-/* A handler has not replied yet. */
-static bool
-answer_is_owed(const struct conn *c)
-{
-    const struct answer *a = c->first;
-    while (a != NULL && (a->flags & ANSWER_DONE)) {
-        a = a->next;
-    }
-    return a != NULL;
-}
-
-/* Whether a request that begins with this byte may be taken up now. POSTs may overtake nothing and
- * wait for nothing but room; all else waits for the answers before it. */
-static bool
-may_begin(const struct conn *c, char byte)
-{
-    if (c->n_writing > 0 || c->n_answers >= PIPELINE_MAX ||
-        c->answer_bytes >= ANSWER_BACKLOG_BYTES) {
-        return false;
-    }
-    return c->first == NULL || !answer_is_owed(c) ||
-           (byte == 'P' && !(c->last->flags & ANSWER_ALONE));
-}
-
-static void
-on_parsed(struct conn *c, enum http_parse_result result, bool more)
-{
-    switch (result) {
-    case HTTP_MORE:
-        if (c->state == CONN_HEAD && http_parser_idle(c->parser)) {
-            conn_go(c, CONN_IDLE);
-        }
-        break;
-    case HTTP_HEADERS:
-        on_head(c);
-        break;
-    case HTTP_REQUEST:
-        dispatch(c, more);
-        break;
-    case HTTP_ERROR:
-        refuse(c, http_parser_status(c->parser), http_parser_error(c->parser));
-        break;
-    }
-}
-
-/* False: the request has to wait. */
-static bool
-begin(struct conn *c, char byte)
-{
-    bool may = may_begin(c, byte);
-    conn_go(c, may ? CONN_HEAD : CONN_HELD);
-    return may;
-}
-
-static void
-take(struct conn *c, struct span *in)
-{
-    enum http_parse_result result = HTTP_MORE;
-    /* after HTTP_HEADERS the parser wants to be asked again, to copy what it still needs */
-    while (is_reading(c) && (in->len > 0 || result == HTTP_HEADERS)) {
-        if (c->state == CONN_IDLE && !begin(c, *in->at)) {
-            return;
-        }
-        size_t before = in->len;
-        result = http_parse(c->parser, in);
-        c->body_seen += before - in->len;
-        on_parsed(c, result, in->len > 0);
-    }
-}
-
-/* Counts what the parser holds of a body, and refuses it when there is no room. */
-static void
-count_body(struct conn *c)
-{
-    struct api *api = c->loop->api;
-    size_t held = c->parser == NULL ? 0 : (size_t)http_parser_body_bytes(c->parser);
-    size_t grown = held - c->held; /* wraps when it shrinks */
-    if (grown == 0) {
-        return;
-    }
-    bool more = held > c->held;
-    c->held = held;
-    size_t all = atomic_fetch_add(&api->held, grown) + grown;
-    if (more && all > api->held_max && c->state == CONN_BODY) {
-        refuse_busy(c);
-    }
-}
-
-/* Bytes that cannot be taken yet wait with the connection. */
-static void
-keep_rest(struct conn *c, struct span in)
-{
-    struct api *api = c->loop->api;
-    buf_add_span(&c->rest, in);
-    if (!buf_ok(&c->rest) || atomic_fetch_add(&api->unsent, in.len) > api->unsent_max) {
-        conn_cut(c);
-    }
-}
-
-static void
-received(struct conn *c, struct span in)
-{
-    take(c, &in);
-    if (c->state == CONN_HELD) {
-        keep_rest(c, in);
-    }
-    count_body(c);
-    conn_mark(c);
-}
-
-/* The client sends no more. What it sent whole is answered. */
-static void
-ended(struct conn *c)
-{
-    if (!is_reading(c) || c->first == NULL) {
-        conn_close(c);
-        return;
-    }
-    conn_go(c, CONN_HALF);
-    drop_input(c);
-}
-
-static void
-discard(struct conn *c, size_t n)
-{
-    c->discarded += n;
-    if (c->discarded > LINGER_BYTES) {
-        conn_close(c);
-    }
-}
-
-static void
-on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
-{
-    struct conn *c = stream->data;
-    assert(c->magic == CONN_MAGIC);
-    if (n == 0) {
-        return;
-    }
-    server_mark_time(c->loop);
-    if (n == UV_EOF) {
-        ended(c);
-    } else if (n < 0) {
-        conn_close(c);
-    } else if (c->state == CONN_LINGER) {
-        discard(c, (size_t)n);
-    } else {
-        received(c, (struct span){buf->base, (size_t)n});
-    }
-    server_run_dirty(c->loop);
-}
-
-static void
-on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf)
-{
-    (void)suggested;
-    *buf = uv_buf_init(server_loop_of(handle->loop)->read_buf, READ_BYTES);
-}
-
-static void
-start_reading(struct conn *c)
-{
-    int rc = uv_read_start(&c->io.stream, on_alloc, on_read);
-    if (rc != 0 && rc != UV_EALREADY) {
-        conn_close(c);
-    }
-}
-
 /* ---- going on ---- */
-
-/* There is room again: takes up what was held back. */
-static void
-resume(struct conn *c)
-{
-    struct span in = {c->rest.at + c->rest_at, c->rest.len - c->rest_at};
-    conn_go(c, CONN_IDLE);
-    take(c, &in);
-    if (c->state == CONN_HELD) {
-        c->rest_at = c->rest.len - in.len;
-    } else if (is_reading(c)) {
-        drop_rest(c);
-        start_reading(c);
-    }
-    count_body(c);
-    conn_mark(c);
-}
 
 static void
 on_shutdown(uv_shutdown_t *req, int status)
@@ -469,7 +167,7 @@ linger(struct conn *c)
         conn_close(c);
         return;
     }
-    start_reading(c);
+    conn_start_reading(c);
 }
 
 void
@@ -479,8 +177,8 @@ conn_run(struct conn *c)
         return;
     }
     answers_send(c);
-    if (c->state == CONN_HELD && may_begin(c, c->rest.at[c->rest_at])) {
-        resume(c);
+    if (c->state == CONN_HELD) {
+        conn_resume(c);
     } else if (c->state == CONN_LAST && c->first == NULL) {
         linger(c);
     } else if (c->state == CONN_HALF && c->first == NULL) {
@@ -520,11 +218,11 @@ static void
 on_late(struct conn *c, int64_t passed_ms)
 {
     if (c->state == CONN_HEAD) {
-        refuse(c, 408, "the request's head did not arrive in time");
+        conn_refuse(c, 408, "the request's head did not arrive in time");
     } else if (c->state != CONN_BODY) {
         conn_close(c);
     } else if (body_is_slow(c, passed_ms)) {
-        refuse(c, 408, "the request's body arrives too slowly");
+        conn_refuse(c, 408, "the request's body arrives too slowly");
     }
 }
 
@@ -571,13 +269,13 @@ conn_open(struct server_loop *loop, int fd, bool is_unix)
         free(c);
         http_parser_close(parser);
         close(fd);
+        atomic_fetch_sub(&loop->api->n_conns, 1);
         return;
     }
     c->magic = CONN_MAGIC;
     c->loop = loop;
     c->parser = parser;
     c->since_ms = loop->now_ms;
-    atomic_fetch_add(&loop->api->n_conns, 1);
     stats_add(&loop->base.parts->stats->connections_opened, 1);
     link_conn(c);
     int rc = attach(c, fd, is_unix);
@@ -587,5 +285,5 @@ conn_open(struct server_loop *loop, int fd, bool is_unix)
         conn_close(c);
         return;
     }
-    start_reading(c);
+    conn_start_reading(c);
 }

@@ -17,9 +17,8 @@
 #define LINGER_MS 2000                    /* for so long */
 #define LINGER_DRAINING_MS 200            /* when the process stops */
 #define BODY_GRACE_MS 10000               /* before a body's rate is looked at */
-#define ANSWER_BACKLOG_BYTES                                                                       \
-    ((size_t)64 * 1024) /* answers of a connection waiting for their turn;
-                                                   beyond it no further request is taken up */
+/* Answers of a connection waiting for their turn; beyond it no further request is taken up. */
+#define ANSWER_BACKLOG_BYTES ((size_t)16 * 1024)
 
 /* What the reading side is about. */
 #define CONN_STATES(X)                                                                             \
@@ -92,13 +91,23 @@ struct conn {
     size_t discarded; /* LINGER */
 };
 
-void conn_open(struct server_loop *loop, int fd, bool is_unix); /* takes fd */
+void conn_open(struct server_loop *loop, int fd, bool is_unix); /* takes fd, counted in n_conns */
 void conn_close(struct conn *c);                                /* at once; once more is fine */
 void conn_cut(struct conn *c);  /* at once, what is not sent yet is thrown away */
 void conn_run(struct conn *c);  /* what can be done now: send, go on reading */
 void conn_mark(struct conn *c); /* conn_run before the callback ends */
 void conn_check_time(struct conn *c);
 void conn_go(struct conn *c, enum conn_state to);
+void conn_stop_reading(struct conn *c); /* LAST */
+/* One last answer, to what is no whole request. */
+void conn_refuse(struct conn *c, int status, const char *detail);
+void conn_refuse_busy(struct conn *c);
+unsigned conn_retry_after_s(const struct conn *c);
+
+/* http_read.c: the reading side */
+void conn_start_reading(struct conn *c); /* may close c */
+void conn_resume(struct conn *c);        /* HELD: takes up what waits, if there is room now */
+void conn_drop_input(struct conn *c);    /* frees the parser and what waits */
 
 /* exchange.c: the sending side */
 struct answer *answer_add(struct conn *c, unsigned flags); /* last in line; NULL: no memory */

@@ -53,13 +53,14 @@ take_client(struct server_loop *loop, int fd)
 {
     struct api *api = loop->api;
     size_t most = (size_t)api->parts.cfg->http_max_connections;
-    if (atomic_load(&api->n_conns) >= most) {
+    if (atomic_fetch_add(&api->n_conns, 1) >= most) {
+        atomic_fetch_sub(&api->n_conns, 1);
         close(fd);
         stats_add(&api->parts.stats->connections_refused, 1);
         log_warn(api->parts.env->log, "api.connections.full", "most=%zu", most);
         return;
     }
-    conn_open(loop, fd, api->unix_path != NULL);
+    conn_open(loop, fd, api->is_unix);
 }
 
 /* No descriptor is left: the client at the front is told so by a close, with the one kept for that.
@@ -386,6 +387,7 @@ listen_and_open(struct api *api, struct listen_text why)
         return e;
     }
     api->n_loops = n;
+    api->is_unix = path != NULL;
     api->unix_path = path == NULL ? NULL : strdup(path);
     e = open_loops(api, fds);
     return path != NULL && api->unix_path == NULL ? ERR_NOMEM : e;
@@ -436,6 +438,11 @@ api_address(const struct api *a)
 void
 api_drain(struct api *a, int timeout_ms)
 {
+    if (a->unix_path != NULL) {
+        unlink(a->unix_path); /* while it is surely ours: a successor may bind it from now on */
+        free(a->unix_path);
+        a->unix_path = NULL;
+    }
     a->drain_timeout_ms = timeout_ms;
     atomic_store(&a->draining, true);
     for (size_t i = 0; i < a->n_loops; i++) {
@@ -460,9 +467,6 @@ api_close(struct api *a)
     for (size_t i = 0; i < a->n_loops; i++) {
         whole = (a->loops[i].base.replies == NULL || last_replies(&a->loops[i])) && whole;
     }
-    if (a->unix_path != NULL) {
-        unlink(a->unix_path);
-    }
     if (!whole) {
         /* Others still hold exchanges: their memory has to stay. */
         log_error(a->parts.env->log, "api.close.unanswered", "waited_ms=%d", LAST_REPLIES_MS);
@@ -472,6 +476,5 @@ api_close(struct api *a)
         close_loop(&a->loops[i]);
     }
     free(a->loops);
-    free(a->unix_path);
     free(a);
 }

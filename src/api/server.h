@@ -55,7 +55,8 @@ struct api {
     atomic_bool draining;
     int drain_timeout_ms;
     char address[300];
-    char *unix_path; /* to be removed at the end; NULL for TCP */
+    bool is_unix;
+    char *unix_path; /* the composition root's: removed when the drain begins; NULL for TCP */
     size_t n_loops;
     struct server_loop *loops;
 };
