@@ -91,6 +91,12 @@ kit_disarm(struct kit *k)
 void
 kit_open(struct kit *k)
 {
+    kit_open_in(k, "/tmp");
+}
+
+void
+kit_open_in(struct kit *k, const char *parent)
+{
     *k = (struct kit){.fault = FAULT_NONE};
     bool show = getenv("WEIR_LOG_TESTS") != NULL;
     k->log = log_open(show ? STDERR_FILENO : -1, LOG_DEBUG, false);
@@ -104,7 +110,7 @@ kit_open(struct kit *k)
         .log = k->log,
         .data = k,
     };
-    snprintf(k->folder, sizeof k->folder, "/tmp/weir-test-XXXXXX");
+    snprintf(k->folder, sizeof k->folder, "%s/weir-test-XXXXXX", parent);
     assert_non_null(mkdtemp(k->folder));
     k->options = (struct store_options){
         .folder = k->folder,
@@ -159,9 +165,8 @@ kit_event(const char *id, const char *payload)
     return ev;
 }
 
-/* Owns *list: it is emptied, one way or the other. */
-static enum err
-publish_list(struct queue *q, struct mail_list *list)
+enum err
+kit_publish_list(struct queue *q, struct mail_list *list)
 {
     struct mailbox *answers = mailbox_open(0, 0, NULL, NULL);
     struct publish *p = calloc(1, sizeof *p);
@@ -170,6 +175,7 @@ publish_list(struct queue *q, struct mail_list *list)
     p->events = *list;
     p->count = list->count;
     p->reply_to = answers;
+    *list = (struct mail_list){0};
     p->result = ERR_MISUSE;
     enum err e = q->ops->publish(q, p);
     if (e == OK) {
@@ -194,7 +200,7 @@ kit_publish_event(struct queue *q, struct event *ev)
 {
     struct mail_list list = {0};
     mail_list_add(&list, &ev->mail);
-    return publish_list(q, &list);
+    return kit_publish_list(q, &list);
 }
 
 static struct event *
@@ -212,7 +218,7 @@ kit_publish(struct queue *q, const char *const *ids, size_t n)
     for (size_t i = 0; i < n; i++) {
         mail_list_add(&list, &event_of_its_own(ids[i])->mail);
     }
-    return publish_list(q, &list);
+    return kit_publish_list(q, &list);
 }
 
 enum err
@@ -230,7 +236,7 @@ kit_publish_run(struct queue *q, const char *prefix, size_t count)
         snprintf(id, sizeof id, "%s%zu", prefix, i);
         mail_list_add(&list, &event_of_its_own(id)->mail);
     }
-    return publish_list(q, &list);
+    return kit_publish_list(q, &list);
 }
 
 /* A take may give fewer than there are: a queue hands on what it accepted group by group. */

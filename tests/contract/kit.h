@@ -36,7 +36,8 @@ struct kit {
     bool fatal_exits;             /* then it ends the process as in production */
 };
 
-void kit_open(struct kit *k); /* quiet log; no store */
+void kit_open(struct kit *k); /* quiet log; no store; its folder is in /tmp */
+void kit_open_in(struct kit *k, const char *parent);
 void kit_open_store(struct kit *k);
 void kit_close_store(struct kit *k);
 void kit_close(struct kit *k); /* and removes the folder */
@@ -51,7 +52,8 @@ struct event *kit_event(const char *id, const char *payload); /* {"n":…}-like 
  * answer. Gives what publish() or the answer said. */
 enum err kit_publish(struct queue *q, const char *const *ids, size_t n);
 enum err kit_publish_one(struct queue *q, const char *id);
-enum err kit_publish_event(struct queue *q, struct event *ev); /* ev is gone afterwards */
+enum err kit_publish_list(struct queue *q, struct mail_list *list); /* the list is emptied */
+enum err kit_publish_event(struct queue *q, struct event *ev);      /* ev is gone afterwards */
 /* Publishes count events with the ids "<prefix>0", "<prefix>1", … in one request. */
 enum err kit_publish_run(struct queue *q, const char *prefix, size_t count);
 

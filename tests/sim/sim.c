@@ -1,0 +1,504 @@
+#include "sim.h"
+
+#include "buf.h"
+#include "dedup/dedup.h"
+#include "sink/sink.h"
+#include "worker/deliver.h"
+
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define IDS_MAX 512
+#define DEFAULT_SEED 20260203
+
+uint64_t
+sim_seed(void)
+{
+    static bool said;
+    const char *text = getenv("WEIR_SIM_SEED");
+    uint64_t seed = text == NULL ? DEFAULT_SEED : strtoull(text, NULL, 10);
+    if (!said) {
+        print_message("WEIR_SIM_SEED=%llu\n", (unsigned long long)seed);
+        said = true;
+    }
+    return seed;
+}
+
+uint64_t
+sim_random(uint64_t *state)
+{
+    uint64_t z = (*state += 0x9e3779b97f4a7c15u);
+    z = (z ^ (z >> 30)) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ (z >> 27)) * 0x94d049bb133111ebu;
+    return z ^ (z >> 31);
+}
+
+static unsigned
+below(struct sim *s, unsigned bound)
+{
+    return (unsigned)(sim_random(&s->random) % bound);
+}
+
+void
+sim_init(struct sim *s, const struct sim_plan *plan)
+{
+    *s = (struct sim){.plan = *plan, .random = plan->seed};
+    /* In memory where that is possible: a killed process leaves its page cache behind, so the disk
+     * plays no part here, and a lost power is played by lossy.c. */
+    kit_open_in(&s->kit, access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
+}
+
+void
+sim_fini(struct sim *s)
+{
+    kit_close(&s->kit);
+}
+
+static void
+path_in(const struct sim *s, char *out, size_t size, const char *name)
+{
+    snprintf(out, size, "%s/%s", s->kit.folder, name);
+}
+
+/* --- the parts --- */
+
+/* The local queue as if it were elsewhere: what it gives is not joined. */
+struct apart_queue {
+    struct queue base;
+    struct queue *inner;
+};
+
+static struct queue *
+inner(struct queue *q)
+{
+    return ((struct apart_queue *)q)->inner;
+}
+
+static enum err
+apart_publish(struct queue *q, struct publish *p)
+{
+    return inner(q)->ops->publish(inner(q), p);
+}
+
+static enum err
+apart_take(struct queue *q, struct batch *b, int wait_ms)
+{
+    enum err e = inner(q)->ops->take(inner(q), b, wait_ms);
+    b->joined = false;
+    return e;
+}
+
+static enum err
+apart_settle(struct queue *q, struct batch *b)
+{
+    return inner(q)->ops->settle(inner(q), b);
+}
+
+static void
+apart_stop(struct queue *q)
+{
+    inner(q)->ops->stop(inner(q));
+}
+
+static void
+apart_status(struct queue *q, struct queue_status *out)
+{
+    inner(q)->ops->status(inner(q), out);
+}
+
+static void
+apart_close(struct queue *q)
+{
+    inner(q)->ops->close(inner(q));
+    free(q);
+}
+
+static struct queue *
+set_apart(struct queue *local)
+{
+    static const struct queue_ops ops = {
+        .name = "apart",
+        .publish = apart_publish,
+        .take = apart_take,
+        .settle = apart_settle,
+        .stop = apart_stop,
+        .status = apart_status,
+        .close = apart_close,
+    };
+    struct apart_queue *q = calloc(1, sizeof *q);
+    assert_non_null(q);
+    q->base.ops = &ops;
+    q->inner = local;
+    return &q->base;
+}
+
+void
+sim_open(struct sim *s)
+{
+    char path[128];
+    char why[256] = "";
+    bool log_mode = s->plan.mode == SIM_LOG;
+    kit_open_store(&s->kit);
+    assert_int_equal(queue_local_open(&s->queue, s->kit.store), OK);
+    assert_int_equal(dedup_local_open(&s->dedup, s->kit.store, !log_mode), OK);
+    if (log_mode) {
+        path_in(s, path, sizeof path, "effects");
+        assert_int_equal(sink_log_open(&s->sink, path, &s->kit.env, why, sizeof why), OK);
+    } else {
+        assert_int_equal(sink_local_open(&s->sink, s->kit.store), OK);
+    }
+    if (s->plan.mode == SIM_APART) {
+        s->queue = set_apart(s->queue);
+    }
+}
+
+void
+sim_close(struct sim *s)
+{
+    s->sink->ops->close(s->sink);
+    s->dedup->ops->close(s->dedup);
+    s->queue->ops->close(s->queue);
+    kit_close_store(&s->kit);
+}
+
+/* --- publishing --- */
+
+/* One write(2) a line: what was noted outlives the process. */
+static void
+note(struct sim *s, char what, unsigned id, unsigned number)
+{
+    char path[128];
+    char line[64];
+    path_in(s, path, sizeof path, "books");
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND, 0600);
+    int len = snprintf(line, sizeof line, "%c %u %u\n", what, id, number);
+    assert_int_equal(write(fd, line, (size_t)len), len);
+    close(fd);
+}
+
+struct parcel {
+    size_t n;
+    unsigned id[4];
+    unsigned number[4];
+    unsigned padding[4];
+};
+
+static struct event *
+parcel_event(const struct parcel *p, size_t i)
+{
+    char id[32];
+    snprintf(id, sizeof id, "id-%u", p->id[i]);
+    struct buf payload;
+    buf_init(&payload, 0);
+    buf_addf(&payload, "{\"n\":%u,\"pad\":\"%*s\"}", p->number[i], (int)p->padding[i], "");
+    buf_add(&payload, "", 1);
+    struct event *ev = kit_event(id, payload.at);
+    buf_fini(&payload);
+    return ev;
+}
+
+/* As a client does: the same request again until it is acknowledged. */
+static void
+publish_until_acknowledged(struct sim *s, const struct parcel *p)
+{
+    for (size_t i = 0; i < p->n; i++) {
+        note(s, 'i', p->id[i], p->number[i]);
+        if (s->plan.acks_early) {
+            note(s, 'a', p->id[i], p->number[i]);
+        }
+    }
+    enum err e = ERR_BUSY;
+    int64_t until_ms = s->kit.env.mono_ms(&s->kit.env) + KIT_DEADLINE_MS;
+    while (e != OK && s->kit.env.mono_ms(&s->kit.env) < until_ms) {
+        struct mail_list list = {0};
+        for (size_t i = 0; i < p->n; i++) {
+            mail_list_add(&list, &parcel_event(p, i)->mail);
+        }
+        e = kit_publish_list(s->queue, &list);
+    }
+    assert_int_equal(e, OK);
+    for (size_t i = 0; i < p->n; i++) {
+        note(s, 'a', p->id[i], p->number[i]);
+    }
+}
+
+/* One to three events; one in three has an id that was used before. */
+static void
+publish_some(struct sim *s)
+{
+    struct parcel p = {.n = 1 + below(s, 3)};
+    for (size_t i = 0; i < p.n; i++) {
+        bool again = s->ids > 0 && below(s, 3) == 0;
+        p.id[i] = again ? below(s, s->ids) : s->ids++;
+        p.number[i] = s->published++;
+        p.padding[i] = s->plan.payload_bytes == 0 ? 0 : below(s, s->plan.payload_bytes);
+    }
+    publish_until_acknowledged(s, &p);
+}
+
+/* --- delivering --- */
+
+static enum err
+deliver_wrongly(const struct deliver_parts *parts, struct batch *b)
+{
+    kit_decide(b, EVENT_PROCESSED);
+    enum err e = parts->queue->ops->settle(parts->queue, b);
+    for (size_t i = 0; i < b->n; i++) {
+        b->item[i].state = EVENT_PROCESSING;
+    }
+    if (e == OK) {
+        e = parts->env->fault(parts->env, "deliver.wrongly");
+    }
+    return e != OK ? e : parts->sink->ops->write(parts->sink, b);
+}
+
+/* Takes a batch if one is there, and delivers it as the worker does: again after a failure. */
+static void
+deliver_one_batch(struct sim *s, int wait_ms)
+{
+    const struct deliver_parts parts = {&s->kit.env, s->queue, s->dedup, s->sink};
+    struct batch b;
+    assert_int_equal(batch_init(&b, 1 + below(s, 5)), OK);
+    assert_int_equal(s->queue->ops->take(s->queue, &b, wait_ms), OK);
+    int64_t until_ms = s->kit.env.mono_ms(&s->kit.env) + KIT_DEADLINE_MS;
+    enum err e = b.n == 0 ? OK : ERR_BUSY;
+    while (e != OK && s->kit.env.mono_ms(&s->kit.env) < until_ms) {
+        e = s->plan.settles_first ? deliver_wrongly(&parts, &b) : deliver(&parts, &b);
+        assert_true(e == OK || err_fate(e) == FATE_RETRY);
+    }
+    assert_int_equal(e, OK);
+    batch_fini(&b);
+}
+
+static void
+deliver_all(struct sim *s)
+{
+    int64_t until_ms = s->kit.env.mono_ms(&s->kit.env) + KIT_DEADLINE_MS;
+    while (kit_depth(s->queue) > 0 && s->kit.env.mono_ms(&s->kit.env) < until_ms) {
+        deliver_one_batch(s, 20);
+    }
+}
+
+void
+sim_work(struct sim *s)
+{
+    for (unsigned i = 0; i < s->plan.requests; i++) {
+        publish_some(s);
+        if (below(s, 2) == 0) {
+            deliver_one_batch(s, 20);
+        }
+    }
+    deliver_all(s);
+}
+
+int
+sim_run_child(struct sim *s, void (*prepare)(struct sim *s, void *data), void *data)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    assert_true(pid >= 0);
+    if (pid == 0) {
+        setenv("CMOCKA_TEST_ABORT", "1", 1); /* a failed assertion must not go on as the parent */
+        s->kit.fatal_exits = true;
+        prepare(s, data);
+        sim_open(s);
+        sim_work(s);
+        sim_close(s);
+        _exit(atomic_load(&s->kit.fault_fired) ? SIM_SURVIVED : 0);
+    }
+    int status = 0;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    if (!WIFEXITED(status)) {
+        fail_msg("seed %llu: the child died of signal %d", (unsigned long long)s->plan.seed,
+                 WTERMSIG(status));
+    }
+    return WEXITSTATUS(status);
+}
+
+/* --- the checker --- */
+
+struct tally {
+    unsigned effects;
+    unsigned payload; /* number of the publish whose payload the effect has */
+    bool acknowledged;
+    unsigned first;     /* publish of this id that was noted first, and … */
+    unsigned first_ack; /* … that was acknowledged first */
+    bool invoked;
+};
+
+struct count {
+    struct tally of[IDS_MAX];
+    unsigned unexpected;
+};
+
+static void
+read_books(struct sim *s, struct count *c)
+{
+    char path[128];
+    char what = 0;
+    unsigned id = 0;
+    unsigned number = 0;
+    path_in(s, path, sizeof path, "books");
+    FILE *f = fopen(path, "r");
+    while (f != NULL && fscanf(f, " %c %u %u", &what, &id, &number) == 3) {
+        assert_true(id < IDS_MAX);
+        struct tally *t = &c->of[id];
+        if (what == 'i' && !t->invoked) {
+            t->invoked = true;
+            t->first = number;
+        } else if (what == 'a' && !t->acknowledged) {
+            t->acknowledged = true;
+            t->first_ack = number;
+        }
+    }
+    if (f != NULL) {
+        fclose(f);
+    }
+}
+
+/* The unsigned number right after `prefix`, or false. */
+static bool
+read_number(unsigned *out, struct span text, const char *prefix)
+{
+    size_t skip = strlen(prefix);
+    char digits[16] = "";
+    if (text.len <= skip || memcmp(text.at, prefix, skip) != 0) {
+        return false;
+    }
+    size_t n = text.len - skip < sizeof digits - 1 ? text.len - skip : sizeof digits - 1;
+    memcpy(digits, text.at + skip, n);
+    return sscanf(digits, "%u", out) == 1;
+}
+
+static void
+count_effect(struct count *c, struct span id_text, struct span payload)
+{
+    unsigned id = 0;
+    unsigned number = 0;
+    if (!read_number(&id, id_text, "id-") || id >= IDS_MAX ||
+        !read_number(&number, payload, "{\"n\":")) {
+        c->unexpected++;
+        return;
+    }
+    if (c->of[id].effects == 0 || number < c->of[id].payload) {
+        c->of[id].payload = number;
+    }
+    c->of[id].effects++;
+}
+
+static void
+count_rows(struct sim *s, struct count *c)
+{
+    struct mailbox *answers = mailbox_open(0, 0, NULL, NULL);
+    struct question *q = calloc(1, sizeof *q);
+    assert_true(answers != NULL && q != NULL);
+    q->kind = QUESTION_LIST;
+    q->since_ms = INT64_MIN;
+    q->until_ms = INT64_MAX;
+    q->limit = HISTORY_LIMIT_MAX;
+    q->reply_to = answers;
+    while (true) {
+        assert_int_equal(store_ask(s->kit.store, q), OK);
+        assert_ptr_equal(mailbox_take(answers, 1, SIZE_MAX, KIT_DEADLINE_MS).first, q);
+        assert_int_equal(q->result, OK);
+        for (size_t i = 0; i < q->n; i++) {
+            if (q->rows[i].state == EVENT_PROCESSED) {
+                count_effect(c, event_id(q->rows[i].ev), event_payload(q->rows[i].ev));
+            }
+            event_free(q->rows[i].ev);
+        }
+        free(q->rows);
+        q->rows = NULL;
+        q->n = 0;
+        if (q->next_seq == 0) {
+            break;
+        }
+        q->before_seq = q->next_seq;
+    }
+    question_free(q);
+    mailbox_close(answers);
+}
+
+/* Half a line is what a crash left: no effect, and no error. */
+static void
+count_lines(struct sim *s, struct count *c)
+{
+    char path[128];
+    char *line = NULL;
+    size_t size = 0;
+    path_in(s, path, sizeof path, "effects");
+    FILE *f = fopen(path, "r");
+    assert_non_null(f);
+    ssize_t len = getline(&line, &size, f);
+    while (len >= 0) {
+        char *payload = strstr(line, "\"payload\":");
+        bool whole = len > 3 && strcmp(line + len - 3, "\"}\n") == 0;
+        if (strncmp(line, "{\"event_id\":\"id-", 16) == 0 && payload != NULL && whole) {
+            count_effect(c, span_of(line + 13), span_of(payload + 10));
+        }
+        len = getline(&line, &size, f);
+    }
+    free(line);
+    fclose(f);
+}
+
+/* The first accepted publish of an id is the one whose payload is kept. One that was noted but
+ * never acknowledged may have been accepted, so: not before the first noted, not after the first
+ * acknowledged. */
+static void
+judge(struct sim_verdict *v, const struct tally *t)
+{
+    v->acknowledged += t->acknowledged;
+    v->effects += t->effects;
+    v->lost += t->acknowledged && t->effects == 0;
+    v->doubled += t->effects > 1 ? t->effects - 1 : 0;
+    if (t->effects > 0) {
+        v->unexpected +=
+            !t->invoked || t->payload < t->first || (t->acknowledged && t->payload > t->first_ack);
+    }
+}
+
+struct sim_verdict
+sim_finish_and_count(struct sim *s)
+{
+    struct sim_verdict v = {0};
+    struct count *c = calloc(1, sizeof *c);
+    assert_non_null(c);
+    kit_disarm(&s->kit);
+    sim_open(s);
+    deliver_all(s);
+    v.left = (unsigned)kit_depth(s->queue);
+    read_books(s, c);
+    if (s->plan.mode == SIM_LOG) {
+        count_lines(s, c);
+    } else {
+        count_rows(s, c);
+    }
+    sim_close(s);
+    v.unexpected = c->unexpected;
+    for (size_t i = 0; i < IDS_MAX; i++) {
+        judge(&v, &c->of[i]);
+    }
+    free(c);
+    return v;
+}
+
+void
+sim_check(struct sim *s, const struct sim_verdict *v, unsigned may_double, const char *what)
+{
+    if (v->lost > 0 || v->unexpected > 0 || v->left > 0 || v->doubled > may_double) {
+        fail_msg("seed %llu, mode %d, %s: acknowledged %u, effects %u, lost %u, doubled %u, "
+                 "unexpected %u, left %u",
+                 (unsigned long long)s->plan.seed, (int)s->plan.mode, what, v->acknowledged,
+                 v->effects, v->lost, v->doubled, v->unexpected, v->left);
+    }
+}
