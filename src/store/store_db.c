@@ -62,15 +62,23 @@ classify(const struct store_db *db, int rc)
 
 /* Says in the log what SQLite said, once per failure, and gives our code for it. */
 static enum err
-fail(const struct store_db *db, int rc)
+fail(struct store_db *db, int rc)
 {
     enum err e = classify(db, rc);
-    if (e != OK) {
-        log_warn(db->env->log, "store.sqlite", "err=%s sqlite=%d errno=%d text=\"%s\"", err_name(e),
-                 sqlite3_extended_errcode(db->db), sqlite3_system_errno(db->db),
-                 sqlite3_errmsg(db->db));
-    }
+    enum fate fate = err_fate(e);
+    bool grave = fate == FATE_STOP || fate == FATE_BUG;
+    snprintf(db->failure, sizeof db->failure, "%s (SQLite error %d)", sqlite3_errmsg(db->db),
+             sqlite3_extended_errcode(db->db));
+    log_write(db->env->log, grave ? LOG_ERROR : LOG_WARN, "store.sqlite",
+              "err=%s errno=%d text=\"%s\"", err_name(e), sqlite3_system_errno(db->db),
+              db->failure);
     return e;
+}
+
+const char *
+store_db_failure(const struct store_db *db)
+{
+    return db->failure;
 }
 
 struct sqlite3 *

@@ -59,6 +59,9 @@ struct store_db_state {
 };
 enum err store_db_state(struct store_db *db, struct store_db_state *out) MUST_CHECK;
 
+/* What SQLite said of the last failure, for people. */
+const char *store_db_failure(const struct store_db *db);
+
 /* For store_ids.c and store_read.c, which keep statements of their own on this connection. */
 struct sqlite3 *store_db_handle(struct store_db *db);
 enum err store_db_prepare(struct store_db *db, struct sqlite3_stmt **out,

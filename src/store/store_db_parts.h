@@ -13,7 +13,8 @@ struct store_db {
     sqlite3 *db;
     struct env *env;
     enum store_db_mode mode;
-    int wal_pages; /* of the WAL after the last commit */
+    char failure[160]; /* what SQLite said last */
+    int wal_pages;     /* of the WAL after the last commit */
     unsigned char id_key[STORE_ID_KEY_BYTES];
     sqlite3_stmt *begin, *commit, *rollback, *probe, *probe_end;
     sqlite3_stmt *queue_add, *queue_remove, *queue_read, *queue_oldest;

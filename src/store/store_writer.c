@@ -15,6 +15,7 @@
 #include "stats.h"
 #include "store/store_apply.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/statvfs.h>
@@ -28,11 +29,12 @@ stop_if_fatal(struct store *s, enum err e)
 {
     enum fate fate = err_fate(e);
     if (fate == FATE_STOP || fate == FATE_BUG) {
+        char why[256];
+        snprintf(why, sizeof why,
+                 "the local store failed: %s; what is on disk is read anew at the next start",
+                 store_db_failure(s->db));
         s->failed = true;
-        s->env->fatal(
-            s->env, e == ERR_CORRUPT
-                        ? "the local store is damaged; see store.sqlite above"
-                        : "the local store cannot be trusted after this error; restart to recover");
+        s->env->fatal(s->env, why);
     }
 }
 
