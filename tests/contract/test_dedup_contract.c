@@ -220,6 +220,22 @@ another_payload_is_a_conflict(void **state)
 }
 
 static void
+a_conflict_is_told_against_what_was_kept_not_against_a_neighbour(void **state)
+{
+    struct rig *r = *state;
+    hold(r, "a");
+    mark(r);
+    batch_reset(&r->batch);
+    batch_add(&r->batch, kit_event("a", "{\"other\":1}"));
+    batch_add(&r->batch, kit_event("a", "{\"other\":1}"));
+    batch_add(&r->batch, kit_event("a", "{}"));
+    assert_seen(r, "DDD");
+    assert_true(r->batch.item[0].conflict);
+    assert_true(r->batch.item[1].conflict);
+    assert_false(r->batch.item[2].conflict);
+}
+
+static void
 a_joined_batch_only_stages_its_mark(void **state)
 {
     struct rig *r = *state;
@@ -253,6 +269,7 @@ static const struct CMUnitTest none_only[] = {
 static const struct CMUnitTest local_only[] = {
     TEST(an_id_is_seen_after_a_restart),
     TEST(another_payload_is_a_conflict),
+    TEST(a_conflict_is_told_against_what_was_kept_not_against_a_neighbour),
     TEST(a_joined_batch_only_stages_its_mark),
 };
 #define RUN(name, suite, rig) kit_run(name, suite, sizeof suite / sizeof *suite, rig)

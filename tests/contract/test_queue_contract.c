@@ -1,8 +1,8 @@
 /* What queue.h promises, asked of every backend. */
-#include "kit.h"
-#include "memory.h"
+#include "queue_rig.h"
 #include "thread.h"
 
+#include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdint.h>
@@ -12,104 +12,10 @@
 
 #include <cmocka.h>
 
-#define MAX_BYTES ((uint64_t)1024 * 1024)
-
-struct rig;
-struct maker {
-    void (*open)(struct rig *r);
-    void (*close)(struct rig *r);
-};
-struct rig {
-    const struct maker *maker;
-    struct kit kit;
-    struct queue *queue;
-    struct batch batch;
-};
-
-static void
-open_memory(struct rig *r)
-{
-    assert_int_equal(memory_queue_open(&r->queue, &r->kit.env, MAX_BYTES), OK);
-}
-
-static void
-close_memory(struct rig *r)
-{
-    r->queue->ops->close(r->queue);
-}
-
-static void
-open_local(struct rig *r)
-{
-    r->kit.options.max_bytes = MAX_BYTES;
-    kit_open_store(&r->kit);
-    assert_int_equal(queue_local_open(&r->queue, r->kit.store), OK);
-}
-
-static void
-close_local(struct rig *r)
-{
-    r->queue->ops->close(r->queue);
-    kit_close_store(&r->kit);
-}
-
-static struct maker memory = {open_memory, close_memory};
-static struct maker local = {open_local, close_local};
-
-static int
-set_up(void **state)
-{
-    struct rig *r = calloc(1, sizeof *r);
-    r->maker = *state;
-    kit_open(&r->kit);
-    r->maker->open(r);
-    assert_int_equal(batch_init(&r->batch, 100), OK);
-    *state = r;
-    return 0;
-}
-
-static int
-tear_down(void **state)
-{
-    struct rig *r = *state;
-    batch_fini(&r->batch);
-    r->maker->close(r);
-    kit_close(&r->kit);
-    free(r);
-    return 0;
-}
-
-/* As after a stop of the process: what it held is forgotten. */
-static void
-reopen(struct rig *r)
-{
-    batch_reset(&r->batch);
-    r->maker->close(r);
-    r->maker->open(r);
-}
-
-static void
-settle_all(struct rig *r, enum event_state state)
-{
-    kit_decide(&r->batch, state);
-    assert_int_equal(r->queue->ops->settle(r->queue, &r->batch), OK);
-    batch_reset(&r->batch);
-}
-
-static void
-assert_nothing_to_take(struct rig *r)
-{
-    struct batch b;
-    assert_int_equal(batch_init(&b, 10), OK);
-    assert_int_equal(r->queue->ops->take(r->queue, &b, 20), OK);
-    assert_int_equal(b.n, 0);
-    batch_fini(&b);
-}
-
 static void
 published_events_are_taken_in_accept_order(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     assert_int_equal(kit_publish(r->queue, (const char *[]){"a", "b", "c"}, 3), OK);
     assert_int_equal(kit_publish_one(r->queue, "d"), OK);
     kit_take(r->queue, &r->batch, 4);
@@ -127,7 +33,7 @@ published_events_are_taken_in_accept_order(void **state)
 static void
 an_event_comes_out_byte_for_byte_as_it_went_in(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     char payload[20000];
     for (size_t i = 0; i < sizeof payload; i++) {
         payload[i] = "{\"k\": \xc3\xa9 \\u0000}"[i % 17];
@@ -147,20 +53,20 @@ an_event_comes_out_byte_for_byte_as_it_went_in(void **state)
 static void
 a_taken_event_is_not_given_again_while_it_is_held(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     assert_int_equal(kit_publish_one(r->queue, "a"), OK);
     kit_take(r->queue, &r->batch, 1);
-    assert_nothing_to_take(r);
+    queue_rig_assert_nothing_to_take(r);
     assert_int_equal(kit_depth(r->queue), 1);
 }
 
 static void
 a_take_gives_at_most_what_the_batch_holds(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     assert_int_equal(kit_publish_run(r->queue, "e", 150), OK);
     kit_take(r->queue, &r->batch, 100);
-    settle_all(r, EVENT_PROCESSED);
+    queue_rig_settle(r, EVENT_PROCESSED);
     kit_take(r->queue, &r->batch, 50);
     assert_true(kit_id_is(&r->batch.item[0], "e100"));
 }
@@ -168,38 +74,38 @@ a_take_gives_at_most_what_the_batch_holds(void **state)
 static void
 settled_events_are_gone_whatever_became_of_them(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     assert_int_equal(kit_publish(r->queue, (const char *[]){"a", "b", "c"}, 3), OK);
     kit_take(r->queue, &r->batch, 3);
     r->batch.item[0].state = EVENT_PROCESSED;
     r->batch.item[1].state = EVENT_DUPLICATE;
     r->batch.item[2].state = EVENT_DEAD;
     snprintf(r->batch.item[2].reason, sizeof r->batch.item[2].reason, "no use");
-    settle_all(r, EVENT_PROCESSED);
+    queue_rig_settle(r, EVENT_PROCESSED);
     assert_int_equal(kit_depth(r->queue), 0);
-    assert_nothing_to_take(r);
+    queue_rig_assert_nothing_to_take(r);
 }
 
 static void
 an_undecided_event_stays_taken_and_can_be_settled_later(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     assert_int_equal(kit_publish_one(r->queue, "a"), OK);
     kit_take(r->queue, &r->batch, 1);
     r->batch.item[0].result = ERR_UNAVAILABLE;
     assert_int_equal(r->queue->ops->settle(r->queue, &r->batch), OK);
     assert_int_equal(r->batch.item[0].state, EVENT_PROCESSING);
     assert_int_equal(kit_depth(r->queue), 1);
-    assert_nothing_to_take(r);
+    queue_rig_assert_nothing_to_take(r);
     r->batch.item[0].result = OK;
-    settle_all(r, EVENT_PROCESSED);
+    queue_rig_settle(r, EVENT_PROCESSED);
     assert_int_equal(kit_depth(r->queue), 0);
 }
 
 static void
 batches_may_be_settled_out_of_order(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     struct batch later;
     assert_int_equal(batch_init(&later, 100), OK);
     assert_int_equal(kit_publish_run(r->queue, "e", 150), OK);
@@ -208,7 +114,7 @@ batches_may_be_settled_out_of_order(void **state)
     kit_decide(&later, EVENT_PROCESSED);
     assert_int_equal(r->queue->ops->settle(r->queue, &later), OK);
     assert_int_equal(kit_depth(r->queue), 100);
-    settle_all(r, EVENT_PROCESSED);
+    queue_rig_settle(r, EVENT_PROCESSED);
     assert_int_equal(kit_depth(r->queue), 0);
     batch_fini(&later);
 }
@@ -216,7 +122,7 @@ batches_may_be_settled_out_of_order(void **state)
 static void
 the_same_id_is_given_as_often_as_it_was_published(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     assert_int_equal(kit_publish(r->queue, (const char *[]){"a", "a"}, 2), OK);
     assert_int_equal(kit_publish_one(r->queue, "a"), OK);
     kit_take(r->queue, &r->batch, 3);
@@ -225,12 +131,12 @@ the_same_id_is_given_as_often_as_it_was_published(void **state)
 static void
 a_take_without_events_returns_empty_when_its_time_is_over(void **state)
 {
-    assert_nothing_to_take(*state);
+    queue_rig_assert_nothing_to_take(*state);
 }
 
 /* A status may lag behind, but not for ever. */
 static void
-wait_until_idle(struct rig *r)
+wait_until_idle(struct queue_rig *r)
 {
     struct queue_status s = {.depth = 1};
     int64_t until_ms = r->kit.env.mono_ms(&r->kit.env) + KIT_DEADLINE_MS;
@@ -245,7 +151,7 @@ wait_until_idle(struct rig *r)
 static void
 the_status_counts_what_is_not_settled(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     struct queue_status s = {0};
     r->queue->ops->status(r->queue, &s);
     assert_true(s.ready && s.depth == 0 && s.bytes == 0 && s.oldest_age_ms == 0);
@@ -258,13 +164,13 @@ the_status_counts_what_is_not_settled(void **state)
     kit_take(r->queue, &r->batch, 10);
     r->queue->ops->status(r->queue, &s);
     assert_int_equal(s.depth, 10); /* taken is not settled */
-    settle_all(r, EVENT_PROCESSED);
+    queue_rig_settle(r, EVENT_PROCESSED);
     wait_until_idle(r);
 }
 
 /* Publishes until it is refused; gives how many went in. */
 static size_t
-fill_up(struct rig *r, const char *payload, enum err *refusal)
+fill_up(struct queue_rig *r, const char *payload, enum err *refusal)
 {
     char id[32];
     for (size_t n = 0;; n++) {
@@ -279,18 +185,18 @@ fill_up(struct rig *r, const char *payload, enum err *refusal)
 static void
 a_full_queue_refuses_loses_nothing_and_takes_again_when_drained(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     char *payload = calloc(1, 64 * 1024);
     memset(payload, 'x', 64 * 1024 - 1);
     enum err refusal = OK;
     size_t in = fill_up(r, payload, &refusal);
     assert_int_equal(refusal, ERR_QUEUE_FULL);
-    assert_in_range(in, 2, MAX_BYTES / (64 * 1024) + 1); /* the last one may cross the line */
+    assert_in_range(in, 2, QUEUE_MAX_BYTES / (64 * 1024) + 1); /* the last one may cross the line */
     assert_int_equal(kit_depth(r->queue), in);
     while (kit_depth(r->queue) > 0) {
         assert_int_equal(r->queue->ops->take(r->queue, &r->batch, 100), OK);
         in -= r->batch.n;
-        settle_all(r, EVENT_PROCESSED);
+        queue_rig_settle(r, EVENT_PROCESSED);
     }
     assert_int_equal(in, 0);
     assert_int_equal(kit_publish_event(r->queue, kit_event("again", payload)), OK);
@@ -317,7 +223,7 @@ take_with_patience(void *data)
 static void
 a_waiting_take_gets_what_is_published_later(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     struct taker t = {.queue = r->queue};
     assert_int_equal(batch_init(&t.batch, 10), OK);
     assert_int_equal(thread_start(&t.thread, "taker", take_with_patience, &t), OK);
@@ -331,7 +237,7 @@ a_waiting_take_gets_what_is_published_later(void **state)
 static void
 stop_ends_every_waiting_take(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     struct taker t[3] = {0};
     for (size_t i = 0; i < 3; i++) {
         t[i].queue = r->queue;
@@ -349,12 +255,12 @@ stop_ends_every_waiting_take(void **state)
 static void
 after_stop_publishes_are_answered_settles_work_and_nothing_is_given(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     assert_int_equal(kit_publish_one(r->queue, "a"), OK);
     kit_take(r->queue, &r->batch, 1);
     r->queue->ops->stop(r->queue);
     assert_int_equal(kit_publish_one(r->queue, "b"), OK);
-    settle_all(r, EVENT_PROCESSED);
+    queue_rig_settle(r, EVENT_PROCESSED);
     assert_int_equal(kit_depth(r->queue), 1);
     struct batch none;
     assert_int_equal(batch_init(&none, 10), OK);
@@ -412,7 +318,7 @@ publish_each(void *data)
 static void
 many_publishers_and_takers_lose_and_double_nothing(void **state)
 {
-    struct rig *r = *state;
+    struct queue_rig *r = *state;
     static atomic_uint seen[CROWD * EACH];
     struct publisher publishers[CROWD] = {0};
     struct taker takers[CROWD] = {0};
@@ -447,136 +353,28 @@ many_publishers_and_takers_lose_and_double_nothing(void **state)
     }
 }
 
-/* --- of those that are durable --- */
-
-static void
-what_was_not_settled_is_given_again_after_a_restart_in_order(void **state)
-{
-    struct rig *r = *state;
-    assert_int_equal(kit_publish_run(r->queue, "e", 103), OK);
-    kit_take(r->queue, &r->batch, 100);
-    for (size_t i = 0; i < 100; i += 2) {
-        r->batch.item[i].state = EVENT_PROCESSED;
-        r->batch.item[i + 1].result = ERR_UNAVAILABLE;
-    }
-    assert_int_equal(r->queue->ops->settle(r->queue, &r->batch), OK);
-    reopen(r);
-    assert_int_equal(kit_depth(r->queue), 53);
-    kit_take(r->queue, &r->batch, 53);
-    for (size_t i = 0; i < 53; i++) {
-        char id[16];
-        snprintf(id, sizeof id, "e%zu", i < 50 ? i * 2 + 1 : i + 50);
-        assert_true(kit_id_is(&r->batch.item[i], id));
-    }
-}
-
-static void
-what_was_settled_stays_settled_after_a_restart(void **state)
-{
-    struct rig *r = *state;
-    assert_int_equal(kit_publish_run(r->queue, "e", 10), OK);
-    kit_take(r->queue, &r->batch, 10);
-    settle_all(r, EVENT_PROCESSED);
-    reopen(r);
-    assert_int_equal(kit_depth(r->queue), 0);
-    assert_nothing_to_take(r);
-}
-
-static void
-events_published_after_a_restart_come_after_those_from_before(void **state)
-{
-    struct rig *r = *state;
-    assert_int_equal(kit_publish_run(r->queue, "old", 5), OK);
-    reopen(r);
-    assert_int_equal(kit_publish_run(r->queue, "new", 5), OK);
-    kit_take(r->queue, &r->batch, 10);
-    for (size_t i = 0; i < 10; i++) {
-        char id[16];
-        snprintf(id, sizeof id, "%s%zu", i < 5 ? "old" : "new", i % 5);
-        assert_true(kit_id_is(&r->batch.item[i], id));
-        assert_true(i == 0 || r->batch.item[i].ev->seq > r->batch.item[i - 1].ev->seq);
-    }
-}
-
-/* Makes the part that is kept in memory far smaller than what waits. */
-static void
-reopen_with_little_memory(struct rig *r)
-{
-    r->kit.options.memory_bytes = (size_t)64 * 1024;
-    reopen(r);
-}
-
-static void
-more_than_fits_in_memory_is_given_in_order_too(void **state)
-{
-    struct rig *r = *state;
-    reopen_with_little_memory(r);
-    char id[16];
-    char *payload = calloc(1, 5000);
-    memset(payload, 'x', 4999);
-    for (unsigned i = 0; i < 100; i++) {
-        snprintf(id, sizeof id, "e%u", i);
-        assert_int_equal(kit_publish_event(r->queue, kit_event(id, payload)), OK);
-    }
-    for (unsigned i = 0; i < 100;) {
-        assert_int_equal(r->queue->ops->take(r->queue, &r->batch, KIT_DEADLINE_MS), OK);
-        assert_true(r->batch.n > 0);
-        for (size_t k = 0; k < r->batch.n; k++, i++) {
-            snprintf(id, sizeof id, "e%u", i);
-            assert_true(kit_id_is(&r->batch.item[k], id));
-        }
-        settle_all(r, EVENT_PROCESSED);
-    }
-    free(payload);
-}
-
-static void
-an_event_larger_than_the_memory_for_the_queue_is_given_too(void **state)
-{
-    struct rig *r = *state;
-    reopen_with_little_memory(r);
-    char *payload = calloc(1, 200 * 1024);
-    memset(payload, 'x', 200 * 1024 - 1);
-    assert_int_equal(kit_publish_one(r->queue, "before"), OK);
-    assert_int_equal(kit_publish_event(r->queue, kit_event("large", payload)), OK);
-    assert_int_equal(kit_publish_one(r->queue, "after"), OK);
-    kit_take(r->queue, &r->batch, 3);
-    assert_true(kit_id_is(&r->batch.item[1], "large"));
-    free(payload);
-}
-
-/* clang-format off */
-#define EVERY(test) {#test, test, set_up, tear_down, NULL}
-/* clang-format on */
 static const struct CMUnitTest every[] = {
-    EVERY(published_events_are_taken_in_accept_order),
-    EVERY(an_event_comes_out_byte_for_byte_as_it_went_in),
-    EVERY(a_taken_event_is_not_given_again_while_it_is_held),
-    EVERY(a_take_gives_at_most_what_the_batch_holds),
-    EVERY(settled_events_are_gone_whatever_became_of_them),
-    EVERY(an_undecided_event_stays_taken_and_can_be_settled_later),
-    EVERY(batches_may_be_settled_out_of_order),
-    EVERY(the_same_id_is_given_as_often_as_it_was_published),
-    EVERY(a_take_without_events_returns_empty_when_its_time_is_over),
-    EVERY(the_status_counts_what_is_not_settled),
-    EVERY(a_full_queue_refuses_loses_nothing_and_takes_again_when_drained),
-    EVERY(a_waiting_take_gets_what_is_published_later),
-    EVERY(stop_ends_every_waiting_take),
-    EVERY(after_stop_publishes_are_answered_settles_work_and_nothing_is_given),
-    EVERY(many_publishers_and_takers_lose_and_double_nothing),
-};
-static const struct CMUnitTest durable[] = {
-    EVERY(what_was_not_settled_is_given_again_after_a_restart_in_order),
-    EVERY(what_was_settled_stays_settled_after_a_restart),
-    EVERY(events_published_after_a_restart_come_after_those_from_before),
-    EVERY(more_than_fits_in_memory_is_given_in_order_too),
-    EVERY(an_event_larger_than_the_memory_for_the_queue_is_given_too),
+    QUEUE_TEST(published_events_are_taken_in_accept_order),
+    QUEUE_TEST(an_event_comes_out_byte_for_byte_as_it_went_in),
+    QUEUE_TEST(a_taken_event_is_not_given_again_while_it_is_held),
+    QUEUE_TEST(a_take_gives_at_most_what_the_batch_holds),
+    QUEUE_TEST(settled_events_are_gone_whatever_became_of_them),
+    QUEUE_TEST(an_undecided_event_stays_taken_and_can_be_settled_later),
+    QUEUE_TEST(batches_may_be_settled_out_of_order),
+    QUEUE_TEST(the_same_id_is_given_as_often_as_it_was_published),
+    QUEUE_TEST(a_take_without_events_returns_empty_when_its_time_is_over),
+    QUEUE_TEST(the_status_counts_what_is_not_settled),
+    QUEUE_TEST(a_full_queue_refuses_loses_nothing_and_takes_again_when_drained),
+    QUEUE_TEST(a_waiting_take_gets_what_is_published_later),
+    QUEUE_TEST(stop_ends_every_waiting_take),
+    QUEUE_TEST(after_stop_publishes_are_answered_settles_work_and_nothing_is_given),
+    QUEUE_TEST(many_publishers_and_takers_lose_and_double_nothing),
 };
 
 int
 main(void)
 {
-    return kit_run("queue/memory", every, sizeof every / sizeof *every, &memory) +
-           kit_run("queue/local", every, sizeof every / sizeof *every, &local) +
-           kit_run("queue/local, durable", durable, sizeof durable / sizeof *durable, &local);
+    size_t n = sizeof every / sizeof *every;
+    return kit_run("queue/memory", every, n, &queue_rig_memory) +
+           kit_run("queue/local", every, n, &queue_rig_local);
 }
