@@ -51,6 +51,9 @@ int sim_run_child(struct sim *s, void (*prepare)(struct sim *s, void *data), voi
 void sim_work(struct sim *s);
 void sim_open(struct sim *s);
 void sim_close(struct sim *s);
+void sim_deliver_all(struct sim *s); /* until nothing is queued */
+/* The path of a file in the run's folder: "books", "effects". */
+void sim_path(const struct sim *s, char *out, size_t size, const char *name);
 
 /* Opens what the child left behind, delivers everything that waits, counts. */
 struct sim_verdict {
