@@ -125,6 +125,20 @@ a_line_stays_one_line_whatever_is_in_it(void **state)
 }
 
 static void
+a_clients_text_cannot_end_its_quotes_and_is_cut(void **state)
+{
+    (void)state;
+    char out[LOG_VALUE_MAX];
+    assert_string_equal(log_value(out, SPAN("a\" level=error \\\n\0b\x7f \xc3\xa9")),
+                        "a? level=error ???b? \xc3\xa9");
+    char longer[LOG_VALUE_MAX * 2];
+    memset(longer, 'y', sizeof longer);
+    log_value(out, (struct span){longer, sizeof longer});
+    assert_int_equal(strlen(out), LOG_VALUE_MAX - 1);
+    assert_string_equal(log_value(out, SPAN("")), "");
+}
+
+static void
 a_very_long_line_is_cut_not_lost(void **state)
 {
     (void)state;
@@ -235,6 +249,7 @@ main(void)
         cmocka_unit_test(an_event_without_more_to_say_ends_after_its_name),
         cmocka_unit_test(levels_below_the_least_are_not_written),
         cmocka_unit_test(a_line_stays_one_line_whatever_is_in_it),
+        cmocka_unit_test(a_clients_text_cannot_end_its_quotes_and_is_cut),
         cmocka_unit_test(a_very_long_line_is_cut_not_lost),
         cmocka_unit_test(repeats_are_held_back_counted_and_the_count_is_told),
         cmocka_unit_test(more_names_than_the_table_holds_are_still_limited),
