@@ -3,7 +3,11 @@ build/weir) on a port of its own with a data folder of its own; see weirlib.Weir
 
 A test that passes also has to leave books that balance (accepted = processed + duplicate + dead +
 queued); `@pytest.mark.nobalance` says that a test has a reason to be excused. What still runs then
-is stopped with SIGTERM and must end with 0, and no sanitizer may have complained."""
+is stopped with SIGTERM and must end with 0, and no sanitizer may have complained.
+
+WEIR_TEST_TMP: where data folders are made (default /var/tmp; a real disk, not a tmpfs).
+WEIR_TEST_SEED: the seed that a failed crash test printed. WEIR_TEST_KILLS: how many kills the long
+crash test makes (default 20)."""
 
 import os
 import pathlib

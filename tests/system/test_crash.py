@@ -71,7 +71,7 @@ def test_answered_events_survive_three_kills_exactly_once(weir, tmp_path):
 
 @pytest.mark.slow
 def test_answered_events_survive_twenty_kills_exactly_once(weir, tmp_path):
-    kill_many_times(weir(), tmp_path, 20)
+    kill_many_times(weir(), tmp_path, int(os.environ.get("WEIR_TEST_KILLS", "20")))
 
 
 @pytest.mark.slow
