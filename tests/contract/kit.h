@@ -46,6 +46,7 @@ void kit_close(struct kit *k); /* and removes the folder */
 /* Fires once, at the countdown-th point from now whose name starts with `only` (NULL: any). */
 void kit_arm(struct kit *k, enum fault_kind kind, enum err error, const char *only, int countdown);
 void kit_disarm(struct kit *k);
+void kit_end_process(int code) __attribute__((noreturn)); /* at once, as a kill does */
 
 struct event *kit_event(const char *id, const char *payload); /* {"n":…}-like payload */
 /* Publishes `n` events of these ids in one request, each with its own payload, and waits for the

@@ -18,10 +18,11 @@ struct lossy_counts {
 };
 
 struct lossy_plan {
-    uint64_t seed;    /* of which writes survive */
-    int countdown;    /* the power fails before this operation, counted from 0; < 0: never */
-    int exit_code;    /* with which the process ends then */
-    bool forgets_wal; /* planted bug: a sync of the WAL answers OK and does nothing */
+    uint64_t seed;         /* of which writes survive */
+    int countdown;         /* the power fails before this operation, counted from 0; < 0: never */
+    void (*end)(int code); /* then ends the process at once, … */
+    int exit_code;         /* … with this */
+    bool forgets_wal;      /* planted bug: a sync of the WAL answers OK and does nothing */
     struct lossy_counts *counts; /* borrowed; may be memory shared with another process */
 };
 

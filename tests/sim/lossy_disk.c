@@ -261,7 +261,7 @@ lose_power(void)
         lose_file(&disk.files[i]);
         spoil_shared_memory(&disk.files[i]);
     }
-    _exit(disk.plan.exit_code);
+    disk.plan.end(disk.plan.exit_code);
 }
 
 /* --- operations --- */

@@ -312,7 +312,7 @@ sim_run_child(struct sim *s, void (*prepare)(struct sim *s, void *data), void *d
         sim_open(s);
         sim_work(s);
         sim_close(s);
-        _exit(atomic_load(&s->kit.fault_fired) ? SIM_SURVIVED : 0);
+        kit_end_process(atomic_load(&s->kit.fault_fired) ? SIM_SURVIVED : 0);
     }
     int status = 0;
     assert_int_equal(waitpid(pid, &status, 0), pid);

@@ -183,8 +183,8 @@ sim_check(struct sim *s, const struct sim_verdict *v, unsigned may_double, const
 {
     if (v->lost > 0 || v->unexpected > 0 || v->left > 0 || v->doubled > may_double) {
         fail_msg("seed %llu, mode %d, %s: acknowledged %u, effects %u, lost %u, doubled %u, "
-                 "unexpected %u, left %u",
+                 "unexpected %u, left %u (kept in %s)",
                  (unsigned long long)s->plan.seed, (int)s->plan.mode, what, v->acknowledged,
-                 v->effects, v->lost, v->doubled, v->unexpected, v->left);
+                 v->effects, v->lost, v->doubled, v->unexpected, v->left, s->kit.folder);
     }
 }

@@ -37,6 +37,7 @@ run(const struct sim_plan *plan, struct lossy_plan *lossy, bool must_hold, bool 
 {
     struct sim s;
     *lossy->counts = (struct lossy_counts){0};
+    lossy->end = kit_end_process;
     lossy->exit_code = POWER_CODE;
     lossy->seed = plan->seed + (uint64_t)lossy->countdown * 1000003;
     sim_init(&s, plan);
