@@ -12,7 +12,8 @@
  * A joined batch (queue, dedup and sink are the local store): write and mark only stage, and
  * settle commits the three as one transaction: there is no moment between them. Otherwise each
  * step is durable when it returns, and a crash between two of them is answered by 1 and 2. A sink
- * without a unique key (log) can write a batch twice, if the crash falls between write and settle.
+ * without a unique key (log) has only "seen?": it can write a batch twice if the crash falls
+ * between write and settle, and an id twice if two workers hold it at the same moment.
  *
  * One event that the sink asks to be tried again holds up its whole batch: nothing is settled, and
  * the worker delivers all of it again. The batch is the unit of retry. */
