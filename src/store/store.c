@@ -232,8 +232,9 @@ store_commit(struct store *s, struct batch *b, bool settle)
 enum err
 store_seen(struct store *s, struct batch *b)
 {
-    enum err e = batch_mark_repeats(b);
-    return e != OK || b->n == 0 ? e : call(s, b, STORE_JOB_SEEN);
+    /* First the store: a known id is judged against the payload that was kept, not its neighbour's. */
+    enum err e = b->n == 0 ? OK : call(s, b, STORE_JOB_SEEN);
+    return e == OK ? batch_mark_repeats(b) : e;
 }
 
 enum err
