@@ -9,7 +9,7 @@
 #define WEIR_EXCHANGE_H
 
 #include "buf.h"
-#include "http_parse.h"
+#include "api/http_parse.h"
 
 struct api_loop;
 

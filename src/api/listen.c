@@ -165,11 +165,7 @@ name_tcp(struct listen_text out, const struct address *a)
     int rc = getnameinfo((const struct sockaddr *)&a->at, a->len, host, sizeof host, port,
                          sizeof port, NI_NUMERICHOST | NI_NUMERICSERV);
     const char *form = a->at.ss_family == AF_INET6 ? "[%s]:%s" : "%s:%s";
-    if (rc != 0) {
-        strcpy(host, "?");
-        strcpy(port, "?");
-    }
-    snprintf(out.at, out.size, form, host, port);
+    snprintf(out.at, out.size, form, rc == 0 ? host : "?", rc == 0 ? port : "?");
 }
 
 static enum err

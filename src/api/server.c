@@ -7,7 +7,7 @@
  *                connection and no exchange is left, or when the time is over.
  * Failure modes: no descriptors left: the reserve is given up for as long as it takes to refuse the
  *                next connection, and accepting pauses until the next sweep. */
-#include "api/api.h"
+#include "api/server.h"
 
 #include "api/http_conn.h"
 #include "api/listen.h"
@@ -312,7 +312,6 @@ closed_status(struct queue *q, struct queue_status *out)
 
 /* Handlers whose reply comes after the end may still ask how the queue does. */
 static const struct queue_ops closed_ops = {.name = "closed", .status = closed_status};
-static struct queue closed_queue = {&closed_ops};
 
 /* What handlers still owe to clients that were cut is theirs to free, on arrival. */
 static bool
@@ -462,7 +461,8 @@ api_close(struct api *a)
         return;
     }
     api_drain(a, 0);
-    a->parts.queue = &closed_queue;
+    a->closed_queue.ops = &closed_ops;
+    a->parts.queue = &a->closed_queue;
     bool whole = true;
     for (size_t i = 0; i < a->n_loops; i++) {
         whole = (a->loops[i].base.replies == NULL || last_replies(&a->loops[i])) && whole;

@@ -53,6 +53,7 @@ struct api {
     atomic_size_t held;    /* bytes of bodies held now */
     atomic_size_t unsent;  /* bytes waiting for slow clients now */
     atomic_bool draining;
+    struct queue closed_queue; /* stands for the real one once that is gone */
     int drain_timeout_ms;
     char address[300];
     bool is_unix;
