@@ -1,8 +1,6 @@
-/* The server's bounds: time, memory, connections, drain, and what it listens on. The clock is the
- * test's; the server looks at it a few times a second. */
+/* The server's bounds: time, memory, connections, drain. The clock is the test's; the server looks
+ * at it a few times a second. */
 #include "api_kit.h"
-
-#include "api/listen.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -11,8 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #define HOST "Host: x\r\n"
@@ -41,6 +37,25 @@ a_slow_head_is_408(void **state)
     api_kit_later(k, 1000);
     client_expect(fd, 408);
     client_expect_end(fd);
+    close(fd);
+}
+
+/* An idle connection that ends shows that the server has looked at its clock since. */
+static void
+each_part_of_a_request_has_a_time_of_its_own(void **state)
+{
+    struct api_kit *k = *state;
+    int idle = client_open(k);
+    int fd = client_open(k);
+    let_it_read(k);
+    api_kit_later(k, 51000);
+    client_send(fd, "GET /livez HTTP/1.1\r\n");
+    let_it_read(k);
+    api_kit_later(k, 9000);
+    client_expect_end(idle);
+    client_send(fd, HOST "\r\n");
+    client_expect(fd, 200);
+    close(idle);
     close(fd);
 }
 
@@ -122,6 +137,31 @@ a_client_that_does_not_read_is_cut(void **state)
 }
 
 static void
+a_client_that_reads_a_little_now_and_then_is_not_cut(void **state)
+{
+    struct api_kit k;
+    static char part[2 * 1024 * 1024];
+    (void)state;
+    api_kit_init(&k);
+    k.row_bytes = 6 * sizeof part;
+    k.cfg.http_idle_timeout = 5000;
+    api_kit_start(&k);
+    int fd = client_open(&k);
+    client_send(fd, "GET /events/shown HTTP/1.1\r\n" HOST "\r\n");
+    wait_for(&k.stats.http_requests, 1);
+    for (int i = 0; i < 6; i++) {
+        assert_int_equal(recv(fd, part, sizeof part, MSG_WAITALL), sizeof part);
+        int idle = client_open(&k);
+        let_it_read(&k);
+        api_kit_later(&k, 6000);
+        client_expect_end(idle);
+        close(idle);
+    }
+    close(fd);
+    api_kit_end(&k);
+}
+
+static void
 clients_that_do_not_read_are_cut_before_they_fill_the_memory(void **state)
 {
     struct api_kit *k = *state;
@@ -188,6 +228,35 @@ bodies_beyond_the_bound_are_503_and_good_again_when_there_is_room(void **state)
     client_send(fds[0], "x");
     client_expect(fds[0], 400);
     for (int i = 0; i < 4; i++) {
+        close(fds[i]);
+    }
+}
+
+static void
+chunks_beyond_the_bound_are_503_though_no_length_was_declared(void **state)
+{
+    struct api_kit *k = *state;
+    struct got got;
+    static const char body[1000 * 1000];
+    int fds[5];
+    for (int i = 0; i < 5; i++) {
+        fds[i] = client_open(k);
+        client_send(fds[i], "POST /events HTTP/1.1\r\n" HOST JSON_TYPE
+                            "Transfer-Encoding: chunked\r\n\r\nf4240\r\n");
+        client_send_bytes(fds[i], body, sizeof body);
+    }
+    struct pollfd ready[5];
+    for (int i = 0; i < 5; i++) {
+        ready[i] = (struct pollfd){.fd = fds[i], .events = POLLIN};
+    }
+    assert_true(poll(ready, 5, DEADLINE_MS) > 0);
+    int refused = 0;
+    while (ready[refused].revents == 0) {
+        refused++;
+    }
+    client_read(fds[refused], &got);
+    assert_int_equal(got.status, 503);
+    for (int i = 0; i < 5; i++) {
         close(fds[i]);
     }
 }
@@ -332,148 +401,28 @@ a_reply_that_comes_after_the_drain_is_freed(void **state)
     close(fd);
 }
 
-/* ---- listening ---- */
-
-static void
-serves_on(struct api_kit *k, char *listen, int threads, const char *address_begins)
-{
-    api_kit_init(k);
-    k->cfg.listen = listen;
-    k->cfg.api_threads = threads;
-    api_kit_start(k);
-    assert_memory_equal(api_address(k->api), address_begins, strlen(address_begins));
-    for (int i = 0; i < 20; i++) {
-        int fd = client_open(k);
-        client_post(fd, "e");
-        client_expect(fd, 202);
-        close(fd);
-    }
-    api_kit_end(k);
-}
-
-static void
-it_listens_on_every_form_of_address(void **state)
-{
-    struct api_kit k;
-    (void)state;
-    serves_on(&k, "127.0.0.1:0", 1, "127.0.0.1:");
-    serves_on(&k, "localhost:0", 1, "");
-    serves_on(&k, "[::1]:0", 1, "[::1]:");
-    serves_on(&k, ":0", 1, "[::]:");
-    serves_on(&k, "127.0.0.1:0", 3, "127.0.0.1:");
-}
-
-static void
-a_unix_socket_serves_all_loops_and_is_gone_at_the_end(void **state)
-{
-    struct api_kit k;
-    char listen[64], path[48] = "/tmp/weir-api-XXXXXX";
-    (void)state;
-    assert_non_null(mkdtemp(path));
-    snprintf(listen, sizeof listen, "unix:%s/s", path);
-    serves_on(&k, listen, 3, listen);
-    assert_int_equal(access(listen + 5, F_OK), -1);
-    assert_int_equal(rmdir(path), 0);
-}
-
-static void
-a_socket_file_is_replaced_only_when_nobody_listens(void **state)
-{
-    struct api_kit k, second;
-    char listen_at[64], path[48] = "/tmp/weir-api-XXXXXX";
-    (void)state;
-    assert_non_null(mkdtemp(path));
-    snprintf(listen_at, sizeof listen_at, "unix:%s/s", path);
-    struct sockaddr_un at = {.sun_family = AF_UNIX};
-    strcpy(at.sun_path, listen_at + 5);
-    int dead = socket(AF_UNIX, SOCK_STREAM, 0);
-    assert_int_equal(bind(dead, (struct sockaddr *)&at, sizeof at), 0);
-    close(dead);
-    api_kit_init(&k);
-    k.cfg.listen = listen_at;
-    api_kit_start(&k);
-    api_kit_init(&second);
-    second.cfg.listen = listen_at;
-    enum err e = api_open(&second.api, &second.parts, second.why, sizeof second.why);
-    assert_int_equal(e, ERR_UNAVAILABLE);
-    assert_non_null(strstr(second.why, "in use by another process"));
-    api_kit_end(&second);
-    assert_int_equal(access(at.sun_path, F_OK), 0);
-    api_kit_end(&k);
-    assert_int_equal(rmdir(path), 0);
-}
-
-static void
-an_address_that_cannot_be_used_is_explained(void **state)
-{
-    static const struct {
-        const char *listen;
-        const char *why;
-    } rows[] = {
-        {"nonsense", "nonsense is not an address; expected host:port"},
-        {"127.0.0.1:", "is not an address"},
-        {"127.0.0.1:70000", "is not an address"},
-        {"127.0.0.1:12x", "is not an address"},
-        {"::1:3000", "is not an address"},
-        {"192.0.2.1:0", "is not an address of this machine"},
-        {"unix:", "unix: is too long"},
-        {"unix:/etc/passwd", "exists and is not a socket"},
-        {"unix:/nowhere/at/all", "cannot listen: No such file"},
-    };
-    (void)state;
-    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        char address[300], why[300] = "";
-        int fd;
-        enum err e = listen_open(&fd, 1, rows[i].listen, (struct listen_text){address, 300},
-                                 (struct listen_text){why, 300});
-        assert_int_not_equal(e, OK);
-        if (strstr(why, rows[i].why) == NULL) {
-            print_error("%s: %s\n", rows[i].listen, why);
-        }
-        assert_non_null(strstr(why, rows[i].why));
-    }
-}
-
-static void
-a_taken_port_is_an_error_for_one_loop_and_for_several(void **state)
-{
-    struct api_kit *k = *state;
-    struct api_kit second;
-    for (int threads = 1; threads < 3; threads++) {
-        api_kit_init(&second);
-        second.cfg.listen = (char *)api_address(k->api);
-        second.cfg.api_threads = threads;
-        enum err e = api_open(&second.api, &second.parts, second.why, sizeof second.why);
-        assert_int_equal(e, ERR_UNAVAILABLE);
-        assert_non_null(strstr(second.why, "is in use by another process; choose another with"));
-        api_kit_end(&second);
-    }
-}
-
 int
 main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, api_kit_set_up, api_kit_tear_down)
     const struct CMUnitTest tests[] = {
         T(a_slow_head_is_408),
+        T(each_part_of_a_request_has_a_time_of_its_own),
         T(an_idle_connection_is_closed_without_a_word),
         T(a_connection_that_waits_for_the_queue_is_not_idle),
         T(a_body_slower_than_the_least_rate_is_408_and_a_faster_one_is_not),
         T(a_client_that_does_not_read_is_cut),
+        cmocka_unit_test(a_client_that_reads_a_little_now_and_then_is_not_cut),
         T(clients_that_do_not_read_are_cut_before_they_fill_the_memory),
         T(a_client_that_reads_slowly_gets_all_of_it),
         T(bodies_beyond_the_bound_are_503_and_good_again_when_there_is_room),
+        T(chunks_beyond_the_bound_are_503_though_no_length_was_declared),
         T(lists_are_503_while_too_many_answers_wait_for_their_readers_but_nothing_else_is),
         T(connections_beyond_the_cap_are_closed_and_counted),
         T(drain_answers_what_was_received_and_closes_what_is_idle),
         T(drain_ends_in_time_though_a_client_never_finishes),
         T(drain_refuses_new_connections),
         T(a_reply_that_comes_after_the_drain_is_freed),
-        cmocka_unit_test(it_listens_on_every_form_of_address),
-        cmocka_unit_test(a_unix_socket_serves_all_loops_and_is_gone_at_the_end),
-        cmocka_unit_test(a_socket_file_is_replaced_only_when_nobody_listens),
-        cmocka_unit_test(an_address_that_cannot_be_used_is_explained),
-        T(a_taken_port_is_an_error_for_one_loop_and_for_several),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
