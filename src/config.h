@@ -71,6 +71,12 @@ void config_free(struct config *cfg); /* of a zeroed one too */
  * ***. */
 void config_print(struct buf *out, const struct config *cfg);
 
+/* What config_print adds at its end: a line "# note: …" about each combination that is allowed but
+ * promises less. */
+void config_add_notes(struct buf *out, const struct config *cfg);
+/* A URL with its passwords as ***, for logs and messages; cut where it does not fit. Gives `out`. */
+const char *config_mask(char *out, size_t size, const char *url);
+
 /* HELP: the flags, for a terminal. CONF: an example of weir.conf. MARKDOWN: a table. MAN: the
  * OPTIONS section of the man page. */
 enum config_doc { CONFIG_DOC_HELP, CONFIG_DOC_CONF, CONFIG_DOC_MARKDOWN, CONFIG_DOC_MAN };

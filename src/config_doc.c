@@ -102,7 +102,10 @@ group_of(unsigned row)
 static bool
 starts_group(unsigned row)
 {
-    return row > 0 && !span_eq(group_of(row), group_of(row - 1));
+    if (row == 0 || span_eq(group_of(row), group_of(row - 1))) {
+        return false;
+    }
+    return !span_eq(group_of(row), span_of(config_settings[row - 1].key)); /* spool, spool.after */
 }
 
 static void
@@ -131,7 +134,7 @@ help_document(struct buf *out)
         "WEIR_HTTP_MAX_BODY=4MiB or http.max_body = 4MiB. A flag wins over a variable, a variable\n"
         "over the file, the file over the default. The file is what --config FILE (or\n"
         "WEIR_CONFIG=FILE) names, else weir.conf in the working folder if there is one.\n"
-        "Sizes are written 512B, 64KiB, 4MiB, 1GiB; times 50ms, 10s, 5m, 1h.\n"
+        "Sizes are written 512B, 64KiB, 4MiB, 1GiB; times 50ms, 10s, 5m, 1h, 30d.\n"
         "weir check prints what is in effect.\n\n");
     buf_addf(out, "  --config FILE%*sfile with settings\n", HELP_INDENT - 15, "");
     for (unsigned row = 0; row < CONFIG_ROWS; row++) {

@@ -79,8 +79,11 @@ edit_distance(struct span a, struct span b)
 int
 config_nearest(enum config_spelling as, struct span name)
 {
+    static const size_t prefixes[] = {
+        [CONFIG_AS_KEY] = 0, [CONFIG_AS_FLAG] = 2, [CONFIG_AS_VARIABLE] = 5};
     int nearest = -1;
-    size_t least = name.len < 9 ? 4 : name.len / 2;
+    size_t own = name.len > prefixes[as] ? name.len - prefixes[as] : 0; /* what is the name's own */
+    size_t least = own < 7 ? own / 2 + 1 : name.len / 2;
     unsigned last = as == CONFIG_AS_KEY ? CONFIG_ROWS - 1 : CONFIG_ROWS;
     for (unsigned row = 0; row <= last && name.len < CONFIG_NAME_MAX; row++) {
         char known[CONFIG_NAME_MAX];

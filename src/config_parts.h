@@ -62,10 +62,10 @@ void config_end_errors(struct config_load *l); /* counts those that were not wri
 /* What a TEXT value of this row may be, beyond its length. Returns NULL, or what is wrong and what
  * was expected (static). */
 const char *config_check_text(enum config_row row, struct span text);
+/* The part of it that is about addresses and URLs; NULL for rows that are neither. */
+const char *config_check_address(enum config_row row, struct span text);
 /* The rules between values: adds a line for each that is broken, but is silent about rows that
- * have an error of their own. */
-void config_check_rules(struct buf *errors, const struct config *cfg, const bool *bad);
-/* Comment lines about combinations that are allowed but promise less. */
-void config_add_notes(struct buf *out, const struct config *cfg);
+ * have an error of their own; and sets what follows from another value. */
+void config_check_rules(struct buf *errors, struct config *cfg, const bool *bad);
 
 #endif

@@ -1,128 +1,6 @@
 /* config_rules.c - what values may be beyond type and range, and the rules between them. */
 #include "config_parts.h"
 
-#include <arpa/inet.h>
-#include <sys/un.h>
-
-static bool
-starts_with(struct span text, const char *prefix)
-{
-    size_t len = strlen(prefix);
-    return text.len >= len && memcmp(text.at, prefix, len) == 0;
-}
-
-static bool
-is_port(struct span text)
-{
-    unsigned port = 0;
-    for (size_t i = 0; i < text.len; i++) {
-        if (text.at[i] < '0' || text.at[i] > '9') {
-            return false;
-        }
-        port = port * 10 + (unsigned)(text.at[i] - '0');
-    }
-    return text.len >= 1 && text.len <= 5 && port <= 65535;
-}
-
-static bool
-is_ipv6(struct span text)
-{
-    char address[INET6_ADDRSTRLEN];
-    struct in6_addr unused;
-    const char *zone = memchr(text.at, '%', text.len); /* fe80::1%eth0 */
-    if (zone != NULL && zone + 1 < text.at + text.len) {
-        text.len = (size_t)(zone - text.at);
-    }
-    if (text.len >= sizeof address) {
-        return false;
-    }
-    memcpy(address, text.at, text.len);
-    address[text.len] = '\0';
-    return inet_pton(AF_INET6, address, &unused) == 1;
-}
-
-static bool
-is_host(struct span text)
-{
-    if (text.len >= 2 && text.at[0] == '[') {
-        return text.at[text.len - 1] == ']' && is_ipv6((struct span){text.at + 1, text.len - 2});
-    }
-    for (size_t i = 0; i < text.len; i++) {
-        if (strchr(":/[]@ ", text.at[i]) != NULL) {
-            return false;
-        }
-    }
-    return true;
-}
-
-static const char *
-check_unix(struct span path)
-{
-    struct sockaddr_un sa;
-    if (path.len < 1) {
-        return "has no path; expected unix:/path";
-    }
-    return path.len < sizeof sa.sun_path ? NULL
-                                         : "is too long; a socket's path is at most 107 bytes";
-}
-
-static const char *
-check_listen(struct span text)
-{
-    if (starts_with(text, "unix:")) {
-        return check_unix((struct span){text.at + 5, text.len - 5});
-    }
-    const char *colon = memrchr(text.at, ':', text.len);
-    if (colon == NULL) {
-        return "is not an address; expected host:port, [v6]:port, :port or unix:/path";
-    }
-    size_t host_len = (size_t)(colon - text.at);
-    if (!is_port((struct span){colon + 1, text.len - host_len - 1})) {
-        return "has no valid port; expected host:port with a port from 0 to 65535";
-    }
-    if (!is_host((struct span){text.at, host_len})) {
-        return "has no valid host; expected host:port, [v6]:port, :port or unix:/path";
-    }
-    return NULL;
-}
-
-static const char *
-check_queue(struct span text)
-{
-    if (starts_with(text, "amqp://") || starts_with(text, "amqps://")) {
-        return "is not supported by this version; expected local";
-    }
-    return span_eq(text, SPAN("local")) ? NULL : "is not a queue; expected local";
-}
-
-static const char *
-check_dedup(struct span text)
-{
-    if (starts_with(text, "redis://") || starts_with(text, "rediss://")) {
-        return "is not supported by this version; expected local or none";
-    }
-    bool known = span_eq(text, SPAN("local")) || span_eq(text, SPAN("none"));
-    return known ? NULL : "is not known; expected local or none";
-}
-
-static const char *
-check_sink(struct span text)
-{
-    static const char *const later[] = {"postgresql:", "postgres:", "http:", "https:", "exec:"};
-    for (size_t i = 0; i < sizeof later / sizeof *later; i++) {
-        if (starts_with(text, later[i])) {
-            return "is not supported by this version; expected local, log or log:/path/to/file";
-        }
-    }
-    if (span_eq(text, SPAN("log:"))) {
-        return "has no path; expected log or log:/path/to/file";
-    }
-    bool known = span_eq(text, SPAN("local")) || span_eq(text, SPAN("log"));
-    return known || starts_with(text, "log:")
-               ? NULL
-               : "is not a sink; expected local, log or log:/path/to/file";
-}
-
 /* What config_print writes must read back as the same value: a line of the file ends at a # after
  * a space, and is trimmed. */
 static const char *
@@ -148,18 +26,7 @@ config_check_text(enum config_row row, struct span text)
     if (why != NULL) {
         return why;
     }
-    switch (row) {
-    case CONFIG_ROW_listen:
-        return check_listen(text);
-    case CONFIG_ROW_queue:
-        return check_queue(text);
-    case CONFIG_ROW_dedup:
-        return check_dedup(text);
-    case CONFIG_ROW_sink:
-        return check_sink(text);
-    default:
-        return NULL;
-    }
+    return config_check_address(row, text);
 }
 
 /* Each: the first must not be larger than the second. */
@@ -199,41 +66,92 @@ check_order(struct buf *errors, const struct config *cfg, const struct order *o)
 }
 
 static bool
-writes_log(const struct config *cfg)
+has_scheme(const char *url, const char *scheme)
 {
-    return starts_with(span_of(cfg->sink), "log");
+    size_t len = strlen(scheme);
+    return strncmp(url, scheme, len) == 0 && (url[len] == '\0' || url[len] == ':');
 }
 
+static bool
+writes_log(const struct config *cfg)
+{
+    return has_scheme(cfg->sink, "log");
+}
+
+/* Only Redis claims an id for one of them. */
 static void
 check_log_threads(struct buf *errors, const struct config *cfg)
 {
-    if (!writes_log(cfg) || cfg->worker_threads == 1) {
+    if (!writes_log(cfg) || cfg->worker_threads == 1 || has_scheme(cfg->dedup, "redis")) {
         return;
     }
     add_named(errors, cfg, CONFIG_ROW_worker_threads);
     buf_add_text(errors, " with ");
     add_named(errors, cfg, CONFIG_ROW_sink);
-    buf_add_text(errors, "; expected 1: two workers could write the same event at once\n");
+    buf_add_text(errors,
+                 "; expected 1, or a Redis as dedup: two workers could write the same event "
+                 "at once\n");
+}
+
+static bool
+sends_nest(const struct config *cfg)
+{
+    return strcmp(cfg->amqp_format, "nest") == 0;
+}
+
+static void
+check_nest(struct buf *errors, struct config *cfg)
+{
+    if (!sends_nest(cfg) || cfg->amqp_envelope == 1) {
+        return;
+    }
+    if (cfg->source[CONFIG_ROW_amqp_envelope] == CONFIG_FROM_DEFAULT) {
+        cfg->amqp_envelope = 1;
+        return;
+    }
+    add_named(errors, cfg, CONFIG_ROW_amqp_envelope);
+    buf_add_text(errors, " with ");
+    add_named(errors, cfg, CONFIG_ROW_amqp_format);
+    buf_add_text(errors, "; expected 1: the older service reads one event a message\n");
 }
 
 void
-config_check_rules(struct buf *errors, const struct config *cfg, const bool *bad)
+config_check_rules(struct buf *errors, struct config *cfg, const bool *bad)
 {
     for (size_t i = 0; i < sizeof orders / sizeof *orders; i++) {
         if (!bad[orders[i].small] && !bad[orders[i].large]) {
             check_order(errors, cfg, &orders[i]);
         }
     }
-    if (!bad[CONFIG_ROW_sink] && !bad[CONFIG_ROW_worker_threads]) {
+    if (!bad[CONFIG_ROW_sink] && !bad[CONFIG_ROW_worker_threads] && !bad[CONFIG_ROW_dedup]) {
         check_log_threads(errors, cfg);
+    }
+    if (!bad[CONFIG_ROW_amqp_format] && !bad[CONFIG_ROW_amqp_envelope]) {
+        check_nest(errors, cfg);
     }
 }
 
 void
 config_add_notes(struct buf *out, const struct config *cfg)
 {
+    bool apart = !has_scheme(cfg->queue, "local");
     if (strcmp(cfg->dedup, "none") == 0 && writes_log(cfg)) {
         buf_add_text(out, "# note: with dedup = none the log sink writes an event at least once, "
                           "not exactly once\n");
+    }
+    if (apart && writes_log(cfg) && has_scheme(cfg->dedup, "local")) {
+        buf_add_text(out,
+                     "# note: with dedup = local each worker process knows only the ids that "
+                     "it processed itself: two of them can write the same event to their logs; "
+                     "a Redis as dedup makes that rare\n");
+    }
+    if (apart && has_scheme(cfg->sink, "local")) {
+        buf_add_text(out, "# note: with sink = local each worker process stores in its own data "
+                          "folder: two of them can store the same event; PostgreSQL as sink "
+                          "prevents it\n");
+    }
+    if (sends_nest(cfg)) {
+        buf_add_text(out, "# note: with amqp.format = nest each event travels alone: "
+                          "amqp.envelope is 1\n");
     }
 }

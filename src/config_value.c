@@ -8,7 +8,9 @@ struct unit {
 };
 
 static const struct unit size_units[] = {{"GiB", GIB}, {"MiB", MIB}, {"KiB", KIB}, {"B", 1}, {0}};
-static const struct unit time_units[] = {{"h", 3600000}, {"m", 60000}, {"s", 1000}, {"ms", 1}, {0}};
+/* Days are read only: what is printed ends at ms at the latest. */
+static const struct unit time_units[] = {{"h", 3600000}, {"m", 60000},    {"s", 1000},
+                                         {"ms", 1},      {"d", 86400000}, {0}};
 static const struct unit count_units[] = {{"", 1}, {0}};
 
 static const struct kind {
@@ -148,48 +150,121 @@ config_add_expected(struct buf *out, const struct config_setting *s)
     config_add_number(out, s->type, s->most);
 }
 
-/* The part of a URL that is secret: from the first : after :// to the last @, so that a password
- * with a / in it is covered too; or the value of password=. Empty: nothing is. */
-static struct span
-secret_part(struct span text)
+/* Where the URL that starts at `from` ends: at the end of the text, or at the comma before the next
+ * one of a list. */
+static const char *
+end_of_url(const char *from, const char *end)
 {
-    const char *end = text.at + text.len;
-    const char *from = memmem(text.at, text.len, "://", 3);
-    if (from == NULL) {
-        return (struct span){end, 0};
+    for (const char *at = from; (at = memmem(at, (size_t)(end - at), "://", 3)) != NULL; at += 3) {
+        const char *scheme = at;
+        while (scheme > from && scheme[-1] >= 'a' && scheme[-1] <= 'z') {
+            scheme--;
+        }
+        if (scheme > from && scheme[-1] == ',') {
+            return scheme - 1;
+        }
     }
-    from += 3;
+    return end;
+}
+
+static bool
+is_path(struct span text)
+{
+    static const char *const starts[] = {"/", "./", "../", "log:", "unix:"};
+    for (size_t i = 0; i < sizeof starts / sizeof *starts; i++) {
+        struct span start = span_of(starts[i]);
+        if (text.len >= start.len && memcmp(text.at, start.at, start.len) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* From the first : after scheme:// to the last @, so that a password with a / or an @ in it is
+ * covered too, and so is one whose scheme was forgotten. Empty: there is none. */
+static struct span
+user_secret(const char *from, const char *end)
+{
+    const char *slashes = memmem(from, (size_t)(end - from), "://", 3);
+    from = slashes == NULL ? from : slashes + 3;
     const char *colon = memchr(from, ':', (size_t)(end - from));
     const char *at = memrchr(from, '@', (size_t)(end - from));
-    if (colon != NULL && at != NULL && colon < at) {
-        return (struct span){colon + 1, (size_t)(at - colon - 1)};
-    }
-    const char *word = memmem(from, (size_t)(end - from), "password=", 9);
-    return word == NULL ? (struct span){end, 0} : (struct span){word + 9, (size_t)(end - word - 9)};
+    bool found = colon != NULL && at != NULL && colon < at;
+    return found ? (struct span){colon + 1, (size_t)(at - colon - 1)} : (struct span){end, 0};
 }
 
 static void
-add_printable(struct buf *out, struct span text)
+add_printable(struct buf *out, const char *from, const char *end)
 {
-    for (size_t i = 0; i < text.len; i++) {
-        unsigned char c = (unsigned char)text.at[i];
-        buf_add(out, c < 0x20 || c == 0x7f ? "?" : text.at + i, 1);
+    for (; from < end; from++) {
+        unsigned char c = (unsigned char)*from;
+        buf_add(out, c < 0x20 || c == 0x7f ? "?" : from, 1);
     }
+}
+
+#define PASSWORD "password=" /* of PostgreSQL, and sslpassword= */
+
+/* The value of each password=, up to the next parameter. */
+static void
+add_parameters(struct buf *out, const char *from, const char *end)
+{
+    const size_t len = strlen(PASSWORD);
+    const char *word = memmem(from, (size_t)(end - from), PASSWORD, len);
+    while (word != NULL) {
+        add_printable(out, from, word + len);
+        buf_add_text(out, "***");
+        from = memchr(word, '&', (size_t)(end - word));
+        from = from == NULL ? end : from;
+        word = memmem(from, (size_t)(end - from), PASSWORD, len);
+    }
+    add_printable(out, from, end);
+}
+
+static void
+add_url(struct buf *out, const char *from, const char *end)
+{
+    const char *word = memmem(from, (size_t)(end - from), PASSWORD, strlen(PASSWORD));
+    struct span user = user_secret(from, word == NULL ? end : word);
+    if (user.len > 0) {
+        add_printable(out, from, user.at);
+        buf_add_text(out, "***");
+        from = user.at + user.len;
+    }
+    add_parameters(out, from, end);
 }
 
 void
 config_add_shown(struct buf *out, struct span text)
 {
-    bool cut = text.len > CONFIG_SHOWN_MAX;
-    text.len = cut ? CONFIG_SHOWN_MAX : text.len;
-    struct span secret = secret_part(text);
-    add_printable(out, (struct span){text.at, (size_t)(secret.at - text.at)});
-    if (secret.len > 0) {
-        buf_add_text(out, "***");
-        const char *rest = secret.at + secret.len;
-        add_printable(out, (struct span){rest, (size_t)(text.at + text.len - rest)});
+    size_t start = out->len;
+    const char *from = text.at;
+    const char *end = text.at + text.len;
+    while (!is_path(text) && from < end) {
+        const char *url_end = end_of_url(from, end);
+        add_url(out, from, url_end);
+        add_printable(out, url_end, url_end < end ? url_end + 1 : end);
+        from = url_end < end ? url_end + 1 : end;
     }
-    buf_add_text(out, cut ? "..." : "");
+    add_printable(out, from, end);
+    if (out->len - start > CONFIG_SHOWN_MAX) { /* only now: half a URL would not show its secret */
+        out->len = start + CONFIG_SHOWN_MAX;
+        buf_add_text(out, "...");
+    }
+}
+
+const char *
+config_mask(char *out, size_t size, const char *url)
+{
+    struct buf shown;
+    buf_init(&shown, 0);
+    config_add_shown(&shown, span_of(url));
+    if (buf_ok(&shown)) {
+        snprintf(out, size, "%.*s", SPAN_FMT(buf_span(&shown)));
+    } else {
+        snprintf(out, size, "***"); /* out of memory: rather nothing than a password */
+    }
+    buf_fini(&shown);
+    return out;
 }
 
 void *

@@ -118,7 +118,7 @@ without_anything_the_defaults_are_in_effect(void **state)
     assert_string_equal(w->cfg.log_level, "info");
     assert_int_equal(w->cfg.event_max_bytes, 256 * 1024);
     assert_int_equal(w->cfg.http_header_timeout, 10000);
-    assert_int_equal(w->cfg.worker_batch, 512);
+    assert_int_equal(w->cfg.http_max_batch, 10000);
     assert_int_equal(w->cfg.source[CONFIG_ROW_listen], CONFIG_FROM_DEFAULT);
     assert_null(w->cfg.file);
 }
@@ -284,6 +284,8 @@ sizes_and_times_are_read_in_every_unit(void **state)
         assert_loads(w, times[i].flag, "");
         assert_int_equal(w->cfg.drain_timeout, times[i].expected);
     }
+    assert_loads(w, "--retention=30d", "");
+    assert_int_equal(w->cfg.retention, 30LL * 24 * 3600000);
 }
 
 #define A_SIZE "expected a size such as 512B, 64KiB, 4MiB or 1GiB, from 0B to 1024GiB\n"
@@ -412,16 +414,95 @@ static void
 backends_of_later_versions_are_refused_by_name(void **state)
 {
     struct world *w = *state;
-    assert_error(w, "--queue=amqp://u:secret@h --dedup=redis://:secret@h --sink=exec:cat", "",
-                 "--queue: \"amqp://u:***@h\" is not supported by this version; expected local\n"
-                 "--dedup: \"redis://:***@h\" is not supported by this version; expected local or "
-                 "none\n"
-                 "--sink: \"exec:cat\" is not supported by this version; expected local, log or "
-                 "log:/path/to/file\n");
+    assert_error(w, "--dedup=rediss://:secret@h --sink=exec:cat", "",
+                 "--dedup: \"rediss://:***@h\" is not supported by this version; expected local, "
+                 "redis://[user:password@]host[:port][/number] or none\n"
+                 "--sink: \"exec:cat\" is not supported by this version; expected local, "
+                 "postgresql://user:password@host[:port]/database, log or log:/path/to/file\n");
     assert_error(w, "--queue=x --dedup=x --sink=log:", "",
-                 "--queue: \"x\" is not a queue; expected local\n"
-                 "--dedup: \"x\" is not known; expected local or none\n"
+                 "--queue: \"x\" is not a queue; expected local or "
+                 "amqp://user:password@host[:port]/vhost\n"
+                 "--dedup: \"x\" is not known; expected local, "
+                 "redis://[user:password@]host[:port][/number] or none\n"
                  "--sink: \"log:\" has no path; expected log or log:/path/to/file\n");
+    static const char *const others[] = {
+        "--sink=http://h", "--sink=https://h",  "--sink=postgresql:db",
+        "--queue=amqp:h",  "--queue=redis://h", "--queue=localhost",
+        "--dedup=redis:h", "--dedup=amqp://h",  "--sink=mysql://h"};
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        assert_int_equal(load(w, others[i], ""), ERR_CONFIG);
+        assert_non_null(strstr(w->errors.at, "expected local"));
+    }
+}
+
+static void
+every_url_form_is_accepted(void **state)
+{
+    static const char *const good[] = {
+        "--queue=amqp://h",
+        "--queue=amqp://h/",
+        "--queue=amqp://guest:guest@h:5672/%2F",
+        "--queue=amqps://u:p%40w%2F@[::1]:5671/v?cacertfile=/a/b.pem",
+        "--queue=amqp://u:p@h1:5672,h2,[fe80::1]:5673/v",
+        "--queue=amqp://u@h",
+        "--dedup=redis://h",
+        "--dedup=redis://unix:/run/redis.sock",
+        "--dedup=redis://:p@unix:/run/redis.sock",
+        "--dedup=redis://:p@h:6379/15",
+        "--dedup=redis://u:p@h1:6379,h2:6380/",
+        "--sink=postgresql://u:p@h:5432/d?sslmode=verify-full",
+        "--sink=postgres://h/d",
+        "--sink=postgresql:///d?host=/run/postgresql",
+        "--sink=postgresql://u@%2Frun%2Fpostgresql:5433/d",
+        "--sink=postgresql://u@h1:1,h2:2/d?target_session_attrs=primary",
+        "--sink=postgresql://",
+    };
+    struct world *w = *state;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
+        assert_loads(w, good[i], "");
+    }
+}
+
+static void
+a_url_that_cannot_be_says_what_is_wrong_with_it(void **state)
+{
+    static const char *const cases[][2] = {
+        {"--queue=amqp://", "has no host; expected amqp://user:"},
+        {"--queue=amqp://u:p@/v", "has no host"},
+        {"--queue=amqp://u:p@h,/v", "has no host"},
+        {"--queue=amqp://u:p@:5672/v", "has no host"},
+        {"--queue=amqp://h:0/v", "has no valid port; expected one from 1 to 65535"},
+        {"--queue=amqp://h:65536/v", "has no valid port"},
+        {"--queue=amqp://h:/v", "has no valid port"},
+        {"--queue=amqp://h1,h2:x/v", "has no valid port"},
+        {"--queue=amqp://::1/v", "has no valid host"},
+        {"--queue=amqp://[zz]/v", "has no valid host"},
+        {"--queue=amqp://[::1/v", "has no valid host"},
+        {"--queue=amqp://u:p@w@h/v", "has an @ in its user or password; expected %40"},
+        {"--queue=amqp://u:p/w@h/v", "has a / or a ? before its @"},
+        {"--queue=amqp://u:p?w@h/v", "has a / or a ? before its @"},
+        {"--queue=amqp://u:p%w@h/v", "has a % without two hexadecimal digits"},
+        {"--queue=amqp://h/%2", "has a % without two hexadecimal digits"},
+        {"--queue=amqp://h//", "has a / in its vhost; expected %2F"},
+        {"--queue=amqp://h/v?verify=verify_none", "has parameters; expected them with amqps://"},
+        {"--queue=amqps://", "has no host; expected amqps://"},
+        {"--dedup=redis://", "has no host; expected redis://"},
+        {"--dedup=redis://h/x", "has no valid database number"},
+        {"--dedup=redis://h/1/2", "has no valid database number"},
+        {"--dedup=redis://h?x=y", "has a ?; expected redis://"},
+        {"--sink=postgresql://h:x/d", "has no valid port"},
+        {"--sink=postgresql://h/d/e", "has a / in its database"},
+    };
+    struct world *w = *state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        assert_int_equal(load(w, cases[i][0], ""), ERR_CONFIG);
+        if (strstr(w->errors.at, cases[i][1]) == NULL) {
+            fail_msg("%s: %s", cases[i][0], w->errors.at);
+        }
+    }
+    conf("sink = postgresql://h/my db\n");
+    assert_error(w, "", "",
+                 "weir.conf:1: sink: \"postgresql://h/my db\" has a space; expected %20 for it\n");
 }
 
 static void
@@ -441,15 +522,76 @@ values_that_contradict_each_other_are_refused_with_both_sources(void **state)
 }
 
 static void
-two_workers_never_write_one_log(void **state)
+two_workers_write_one_log_only_where_redis_claims_ids(void **state)
 {
     struct world *w = *state;
     assert_error(
         w, "--sink=log:/x --worker-threads=2", "",
-        "worker.threads = 2 (--worker-threads) with sink = log:/x (--sink); expected 1: two "
-        "workers could write the same event at once\n");
+        "worker.threads = 2 (--worker-threads) with sink = log:/x (--sink); expected 1, or "
+        "a Redis as dedup: two workers could write the same event at once\n");
+    assert_int_equal(load(w, "--sink=log --worker-threads=2 --dedup=none", ""), ERR_CONFIG);
+    assert_loads(w, "--sink=log --worker-threads=2 --dedup=redis://h", "");
     assert_loads(w, "--sink=log --worker-threads=1", "");
     assert_loads(w, "--sink=local --worker-threads=2", "");
+}
+
+static void
+every_queue_goes_with_every_sink_and_dedup(void **state)
+{
+    static const char *const queues[] = {"local", "amqp://h/v"};
+    static const char *const dedups[] = {"local", "redis://h", "none"};
+    static const char *const sinks[] = {"local", "postgresql://h/d", "log"};
+    struct world *w = *state;
+    for (size_t i = 0; i < 2 * 3 * 3; i++) {
+        char flags[128];
+        snprintf(flags, sizeof flags, "--queue=%s --dedup=%s --sink=%s", queues[i % 2],
+                 dedups[i / 2 % 3], sinks[i / 6]);
+        assert_loads(w, flags, "");
+    }
+}
+
+static void
+the_older_form_of_messages_means_one_event_each(void **state)
+{
+    struct world *w = *state;
+    assert_loads(w, "--amqp-format=nest", "");
+    assert_int_equal(w->cfg.amqp_envelope, 1);
+    assert_loads(w, "--amqp-format=nest --amqp-envelope=1", "");
+    assert_loads(w, "--amqp-format=weir --amqp-envelope=2", "");
+    assert_loads(w, "", "");
+    assert_int_equal(w->cfg.amqp_envelope, 256);
+    conf("amqp.envelope = 256\n");
+    assert_error(w, "--amqp-format=nest", "",
+                 "amqp.envelope = 256 (weir.conf:1) with amqp.format = nest (--amqp-format); "
+                 "expected 1: the older service reads one event a message\n");
+    assert_error(w, "--amqp-format=nest --amqp-envelope=x", "",
+                 "--amqp-envelope: \"x\" is not a whole number; expected a whole number from 1 to "
+                 "1000\n");
+}
+
+/* The notes of this configuration, as weir check prints them. */
+static const char *
+notes(struct world *w, const char *flags)
+{
+    assert_loads(w, flags, "");
+    buf_reset(&w->errors);
+    config_add_notes(&w->errors, &w->cfg);
+    buf_add(&w->errors, "", 1);
+    return w->errors.at;
+}
+
+static void
+what_promises_less_is_noted(void **state)
+{
+    struct world *w = *state;
+    assert_string_equal(notes(w, ""), "");
+    assert_string_equal(notes(w, "--sink=log"), "");
+    assert_string_equal(notes(w, "--queue=amqp://h --dedup=redis://h --sink=postgresql://h/d"), "");
+    assert_string_equal(notes(w, "--queue=amqp://h --dedup=redis://h --sink=log"), "");
+    assert_non_null(strstr(notes(w, "--sink=log --dedup=none"), "at least once"));
+    assert_non_null(strstr(notes(w, "--queue=amqp://h --sink=log"), "# note: with dedup = local"));
+    assert_non_null(strstr(notes(w, "--queue=amqp://h"), "# note: with sink = local"));
+    assert_non_null(strstr(notes(w, "--amqp-format=nest"), "amqp.envelope is 1\n"));
 }
 
 static void
@@ -543,6 +685,66 @@ printing_names_sources_and_hides_passwords(void **state)
         strstr(out.at, "sink                 = log                       # WEIR_SINK\n"));
     assert_non_null(strstr(out.at, "# note: with dedup = none the log sink"));
     assert_null(strstr(out.at, "p/w"));
+    buf_fini(&out);
+}
+
+static void
+no_password_of_a_url_is_shown(void **state)
+{
+    (void)state;
+    static const char *const cases[][2] = {
+        {"local", "local"},
+        {"", ""},
+        {"amqp://h/v", "amqp://h/v"},
+        {"amqp://u@h:1/v", "amqp://u@h:1/v"},
+        {"amqp://u:secret@h:1/v", "amqp://u:***@h:1/v"},
+        {"amqp://u:se@cr/et?@h:1/v", "amqp://u:***@h:1/v"},
+        {"amqp://u:secret@h1,h2:2/v", "amqp://u:***@h1,h2:2/v"},
+        {"amqp://u:secret@h1/v,amqp://u:secret@h2/v", "amqp://u:***@h1/v,amqp://u:***@h2/v"},
+        {"amqp://u:secret@h1/v,h2", "amqp://u:***@h1/v,h2"},
+        {"redis://:secret@h", "redis://:***@h"},
+        {"redis://h1:1,h2:2/3", "redis://h1:1,h2:2/3"},
+        {"postgresql://u@h:1/d?password=secret", "postgresql://u@h:1/d?password=***"},
+        {"postgresql://u@h:1/d?password=sec@ret&a=b", "postgresql://u@h:1/d?password=***&a=b"},
+        {"postgresql://u:secret@h/d?sslpassword=secret&password=secret&x=1",
+         "postgresql://u:***@h/d?sslpassword=***&password=***&x=1"},
+        {"u:secret@h", "u:***@h"},
+        {"amqp:u:secret@h", "amqp:***@h"},
+        {"amqp:/u:secret@h", "amqp:***@h"},
+        {"host=h password=secret user=u", "host=h password=***"},
+        {"/a:b@c", "/a:b@c"},
+        {"log:/a:b@c", "log:/a:b@c"},
+        {"unix:/a:b@c", "unix:/a:b@c"},
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        char out[128];
+        assert_ptr_equal(config_mask(out, sizeof out, cases[i][0]), out);
+        assert_string_equal(out, cases[i][1]);
+    }
+}
+
+static void
+a_masked_url_that_is_cut_shows_no_more_of_its_password(void **state)
+{
+    (void)state;
+    static const char url[] = "amqp://u:a-long-secret@h";
+    for (size_t size = 1; size < sizeof url; size++) {
+        char out[sizeof url];
+        config_mask(out, size, url);
+        assert_true(strlen(out) < size);
+        assert_memory_equal(out, "amqp://u:***@h", strlen(out));
+    }
+    char text[4096] = "amqp://u:"; /* the @ stands behind what is shown */
+    memset(text + strlen(text), 's', 3000);
+    strcat(text, "@h");
+    struct buf out;
+    buf_init(&out, 0);
+    config_add_shown(&out, span_of(text));
+    assert_true(span_eq(buf_span(&out), SPAN("amqp://u:***@h")));
+    buf_reset(&out);
+    memset(text, 'x', sizeof text - 1);
+    config_add_shown(&out, (struct span){text, sizeof text - 1});
+    assert_int_equal(out.len, CONFIG_SHOWN_MAX + strlen("..."));
     buf_fini(&out);
 }
 
@@ -730,13 +932,20 @@ main(void)
         T(every_other_address_is_refused),
         T(backends_of_later_versions_are_refused_by_name),
         T(values_that_contradict_each_other_are_refused_with_both_sources),
-        T(two_workers_never_write_one_log),
+        T(every_url_form_is_accepted),
+        T(a_url_that_cannot_be_says_what_is_wrong_with_it),
+        T(two_workers_write_one_log_only_where_redis_claims_ids),
+        T(every_queue_goes_with_every_sink_and_dedup),
+        T(the_older_form_of_messages_means_one_event_each),
+        T(what_promises_less_is_noted),
         T(a_value_with_an_error_of_its_own_breaks_no_further_rule),
         T(more_than_a_hundred_errors_are_counted),
         T(control_characters_never_reach_the_values_or_the_terminal),
         T(what_is_printed_loads_again_to_the_same_values),
         T(what_would_not_load_again_is_refused),
         T(printing_names_sources_and_hides_passwords),
+        T(no_password_of_a_url_is_shown),
+        T(a_masked_url_that_is_cut_shows_no_more_of_its_password),
         T(every_form_of_the_documents_names_every_setting),
         T(text_in_the_man_page_keeps_its_dashes_and_backslashes),
         T(the_example_file_loads_and_changes_nothing),
