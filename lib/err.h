@@ -25,6 +25,7 @@ enum fate {
     X(ERR_QUEUE_FULL, FATE_RETRY, "the queue is full")                            \
     X(ERR_DISK_FULL, FATE_RETRY, "the disk is full")                              \
     X(ERR_UNAVAILABLE, FATE_RETRY, "the other side cannot be reached")            \
+    X(ERR_LOST, FATE_RETRY, "what was taken was given back to the queue")         \
     X(ERR_STOPPING, FATE_RETRY, "stopping")                                       \
     X(ERR_REJECTED, FATE_REJECT, "the event can never be stored")                 \
     X(ERR_NOT_FOUND, FATE_REJECT, "not found")                                    \

@@ -21,6 +21,21 @@ batch_init(struct batch *b, size_t cap)
     return b->item == NULL ? ERR_NOMEM : OK;
 }
 
+enum err
+batch_reserve(struct batch *b, size_t cap)
+{
+    if (cap <= b->cap) {
+        return OK;
+    }
+    struct delivery *item = realloc(b->item, cap * sizeof *item);
+    if (item == NULL) {
+        return ERR_NOMEM;
+    }
+    b->item = item;
+    b->cap = cap;
+    return OK;
+}
+
 void
 batch_fini(struct batch *b)
 {

@@ -28,6 +28,12 @@ struct publish {
     struct mailbox *reply_to; /* of the api's loop */
     enum err result;          /* OK: every event is durable. Otherwise: none is known to be */
     enum durability durability;
+    /* The queue's own while it has it. */
+    uint32_t parts;       /* messages whose fate is not known yet */
+    int64_t published_ms; /* monotonic */
+    /* Set by a spool in front, which holds the api's reply_to here and is reply_to itself. Then a
+     * queue that fails leaves the events in `events`: the spool keeps them. */
+    struct mailbox *then_to;
 };
 
 /* One event in the worker's hands. */
@@ -60,6 +66,8 @@ struct batch {
 };
 
 enum err batch_init(struct batch *b, size_t cap) MUST_CHECK;
+/* Makes b->cap at least `cap`: a message from outside may hold more events than a worker asks for. */
+enum err batch_reserve(struct batch *b, size_t cap) MUST_CHECK;
 void batch_fini(struct batch *b);                  /* frees the events it holds */
 void batch_reset(struct batch *b);                 /* frees the events, empties, keeps its memory */
 void batch_add(struct batch *b, struct event *ev); /* the batch's from here; n < cap */

@@ -23,26 +23,6 @@ local_publish(struct queue *q, struct publish *p)
     return store_publish(store_of(q), p);
 }
 
-static enum err
-local_take(struct queue *q, struct batch *b, int wait_ms)
-{
-    enum err e = store_take(store_of(q), b, wait_ms);
-    b->joined = true; /* write and mark join the transaction that settle commits */
-    return e;
-}
-
-static enum err
-local_settle(struct queue *q, struct batch *b)
-{
-    return store_commit(store_of(q), b, true);
-}
-
-static void
-local_stop(struct queue *q)
-{
-    store_stop_taking(store_of(q));
-}
-
 static void
 local_status(struct queue *q, struct queue_status *out)
 {
@@ -58,9 +38,6 @@ local_close(struct queue *q)
 static const struct queue_ops local_ops = {
     .name = "local",
     .publish = local_publish,
-    .take = local_take,
-    .settle = local_settle,
-    .stop = local_stop,
     .status = local_status,
     .close = local_close,
 };

@@ -104,7 +104,7 @@ deliver(const struct deliver_parts *parts, struct batch *b)
 
     /* Settle: the queue lets go. Only now, because an event let go is never given again. */
     decide(b);
-    e = parts->queue->ops->settle(parts->queue, b);
+    e = parts->consumer->ops->settle(parts->consumer, b);
     if (e == OK) {
         (void)parts->env->fault(parts->env, "deliver.settled"); /* done, whatever it answers */
     }

@@ -7,13 +7,13 @@
 #define WEIR_DELIVER_H
 
 #include "dedup/dedup.h"
-#include "queue/queue.h"
+#include "queue/consumer.h"
 #include "sink/sink.h"
 #include "env.h"
 
 struct deliver_parts {
     struct env *env;
-    struct queue *queue;
+    struct consumer *consumer;
     struct dedup *dedup;
     struct sink *sink;
 };

@@ -116,6 +116,7 @@ wait_a_little(struct worker *w)
     struct env *env = w->parts.env;
     int half = w->pause_ms / 2;
     int wait_ms = half + (int)(env->random(env) % (uint64_t)(half + 1));
+    w->parts.consumer->ops->idle(w->parts.consumer);
     struct mail_list none = mailbox_take(w->pause, 0, 0, wait_ms);
     assert(none.first == NULL);
     (void)none;
@@ -147,10 +148,15 @@ may_try_again(struct worker *w, enum err e)
 static bool
 deliver_until_settled(struct worker *w)
 {
-    const struct deliver_parts parts = {w->parts.env, w->parts.queue, w->parts.dedup,
+    const struct deliver_parts parts = {w->parts.env, w->parts.consumer, w->parts.dedup,
                                         w->parts.sink};
     enum err e = deliver(&parts, &w->batch);
     while (e != OK) {
+        if (e == ERR_LOST) {
+            log_warn(w->parts.env->log, "worker.lost", "events=%zu why=\"%s\"", w->batch.n,
+                     err_text(e));
+            return true;
+        }
         if (!may_try_again(w, e)) {
             return false;
         }
@@ -167,7 +173,7 @@ run(void *data)
     struct worker *w = data;
     bool going = true;
     while (going && !atomic_load(&w->stopping)) {
-        enum err e = w->parts.queue->ops->take(w->parts.queue, &w->batch, TAKE_WAIT_MS);
+        enum err e = w->parts.consumer->ops->take(w->parts.consumer, &w->batch, TAKE_WAIT_MS);
         if (e != OK) {
             going = may_try_again(w, e);
         } else if (w->batch.n > 0) {
@@ -202,6 +208,7 @@ worker_close(struct worker *w)
     thread_join(&w->thread);
     w->parts.sink->ops->close(w->parts.sink);
     w->parts.dedup->ops->close(w->parts.dedup);
+    w->parts.consumer->ops->close(w->parts.consumer);
     batch_fini(&w->batch);
     mailbox_close(w->pause);
     free(w);

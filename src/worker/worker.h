@@ -6,7 +6,7 @@
 #define WEIR_WORKER_H
 
 #include "dedup/dedup.h"
-#include "queue/queue.h"
+#include "queue/consumer.h"
 #include "sink/sink.h"
 #include "stats.h"
 #include "env.h"
@@ -17,8 +17,8 @@ typedef void worker_watch(void *data, const struct delivery *d);
 struct worker_parts {
     struct env *env;
     struct stats *stats;
-    struct queue *queue; /* borrowed */
-    struct dedup *dedup; /* the worker's: it closes them */
+    struct consumer *consumer; /* the worker's, as are dedup and sink: it closes them */
+    struct dedup *dedup;
     struct sink *sink;
     size_t batch_max;
     worker_watch *watch; /* never NULL */

@@ -250,13 +250,13 @@ kit_publish_run(struct queue *q, const char *prefix, size_t count)
 
 /* A take may give fewer than there are: a queue hands on what it accepted group by group. */
 void
-kit_take(struct queue *q, struct batch *b, size_t n)
+kit_take(struct consumer *c, struct batch *b, size_t n)
 {
     int64_t until_ns = clock_mono_ns() + (int64_t)KIT_DEADLINE_MS * 1000000;
     while (b->n < n && clock_mono_ns() < until_ns) {
         struct batch some;
         assert_int_equal(batch_init(&some, b->cap - b->n), OK);
-        assert_int_equal(q->ops->take(q, &some, 100), OK);
+        assert_int_equal(c->ops->take(c, &some, 100), OK);
         for (size_t i = 0; i < some.n; i++) {
             batch_add(b, some.item[i].ev); /* now b's */
         }

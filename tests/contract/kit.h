@@ -7,6 +7,7 @@
 
 #include "batch.h"
 #include "env.h"
+#include "queue/consumer.h"
 #include "queue/queue.h"
 #include "stats.h"
 #include "store/store.h"
@@ -59,7 +60,7 @@ enum err kit_publish_event(struct queue *q, struct event *ev);      /* ev is gon
 enum err kit_publish_run(struct queue *q, const char *prefix, size_t count);
 
 /* Takes until `n` events are in b (its cap) or the deadline passed; fails the test on an error. */
-void kit_take(struct queue *q, struct batch *b, size_t n);
+void kit_take(struct consumer *c, struct batch *b, size_t n);
 void kit_decide(struct batch *b, enum event_state state); /* all that are still PROCESSING */
 bool kit_id_is(const struct delivery *d, const char *id);
 uint64_t kit_depth(struct queue *q);

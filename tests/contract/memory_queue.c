@@ -21,6 +21,7 @@ struct memory_queue {
     struct mailbox *waiting;
     uint64_t max_bytes;
     atomic_bool stopped;
+    atomic_uint idles;
     pthread_mutex_t lock; /* of all below */
     struct open_event *open;
     uint64_t next_seq;
@@ -29,10 +30,21 @@ struct memory_queue {
     unsigned error_times;
 };
 
+struct memory_consumer {
+    struct consumer base;
+    struct memory_queue *queue; /* borrowed */
+};
+
 static struct memory_queue *
 self(struct queue *q)
 {
     return (struct memory_queue *)q;
+}
+
+static struct memory_queue *
+queue_of(struct consumer *c)
+{
+    return ((struct memory_consumer *)c)->queue;
 }
 
 static void
@@ -74,9 +86,9 @@ memory_publish(struct queue *queue, struct publish *p)
 }
 
 static enum err
-memory_take(struct queue *queue, struct batch *b, int wait_ms)
+memory_take(struct consumer *c, struct batch *b, int wait_ms)
 {
-    struct memory_queue *q = self(queue);
+    struct memory_queue *q = queue_of(c);
     struct mail_list got = {0};
     if (!atomic_load(&q->stopped)) {
         got = mailbox_take(q->waiting, b->cap, SIZE_MAX, wait_ms);
@@ -105,31 +117,68 @@ let_go(struct memory_queue *q, const struct delivery *d)
     }
 }
 
-static enum err
-memory_settle(struct queue *queue, struct batch *b)
+/* The batch's own events stay the batch's. Called under the lock. */
+static void
+give_back(struct memory_queue *q, const struct batch *b)
 {
-    struct memory_queue *q = self(queue);
+    for (size_t i = 0; i < b->n; i++) {
+        const struct event *ev = b->item[i].ev;
+        struct event *again =
+            event_new(event_id(ev), event_type(ev), event_timestamp(ev), event_payload(ev));
+        assert(again != NULL);
+        again->seq = ev->seq;
+        again->accepted_ms = ev->accepted_ms;
+        enum err e = mailbox_post(q->waiting, &again->mail);
+        assert(e == OK);
+        (void)e;
+    }
+}
+
+static enum err
+planned_error(struct memory_queue *q)
+{
+    if (q->error_times == 0) {
+        return OK;
+    }
+    q->error_times--;
+    return q->error;
+}
+
+static enum err
+memory_settle(struct consumer *c, struct batch *b)
+{
+    struct memory_queue *q = queue_of(c);
     pthread_mutex_lock(&q->lock);
-    enum err e = OK;
-    if (q->error_times > 0) {
-        q->error_times--;
-        e = q->error;
+    enum err e = planned_error(q);
+    if (e == ERR_LOST) {
+        give_back(q, b);
     }
     for (size_t i = 0; e == OK && i < b->n; i++) {
-        if (b->item[i].state != EVENT_PROCESSING) {
-            let_go(q, &b->item[i]);
-        }
+        assert(b->item[i].state != EVENT_PROCESSING); /* settled as a whole */
+        let_go(q, &b->item[i]);
     }
     pthread_mutex_unlock(&q->lock);
     return e;
 }
 
 static void
-memory_stop(struct queue *queue)
+memory_idle(struct consumer *c)
 {
-    struct memory_queue *q = self(queue);
+    atomic_fetch_add(&queue_of(c)->idles, 1);
+}
+
+static void
+memory_stop(struct consumer *c)
+{
+    struct memory_queue *q = queue_of(c);
     atomic_store(&q->stopped, true);
     mailbox_nudge(q->waiting);
+}
+
+static void
+memory_consumer_close(struct consumer *c)
+{
+    free(c);
 }
 
 static void
@@ -184,15 +233,39 @@ memory_queue_fail(struct queue *queue, enum err error, unsigned times)
     pthread_mutex_unlock(&q->lock);
 }
 
+unsigned
+memory_queue_idles(struct queue *queue)
+{
+    return atomic_load(&self(queue)->idles);
+}
+
+enum err
+memory_consumer_open(struct consumer **out, struct queue *queue)
+{
+    static const struct consumer_ops ops = {
+        .name = "memory",
+        .take = memory_take,
+        .settle = memory_settle,
+        .idle = memory_idle,
+        .stop = memory_stop,
+        .close = memory_consumer_close,
+    };
+    struct memory_consumer *c = calloc(1, sizeof *c);
+    if (c == NULL) {
+        return ERR_NOMEM;
+    }
+    c->base.ops = &ops;
+    c->queue = self(queue);
+    *out = &c->base;
+    return OK;
+}
+
 enum err
 memory_queue_open(struct queue **out, struct env *env, uint64_t max_bytes)
 {
     static const struct queue_ops ops = {
         .name = "memory",
         .publish = memory_publish,
-        .take = memory_take,
-        .settle = memory_settle,
-        .stop = memory_stop,
         .status = memory_status,
         .close = memory_close,
     };

@@ -38,8 +38,56 @@ close_local(struct queue_rig *r)
     kit_close_store(&r->kit);
 }
 
-struct queue_maker queue_rig_memory = {open_memory, close_memory};
-struct queue_maker queue_rig_local = {open_local, close_local};
+static enum err
+open_memory_consumer(struct consumer **out, struct queue_rig *r)
+{
+    return memory_consumer_open(out, r->queue);
+}
+
+static enum err
+open_local_consumer(struct consumer **out, struct queue_rig *r)
+{
+    return consumer_local_open(out, r->kit.store);
+}
+
+static void
+fail_memory_settle(struct queue_rig *r)
+{
+    memory_queue_fail(r->queue, ERR_UNAVAILABLE, 1);
+}
+
+static void
+fail_local_settle(struct queue_rig *r)
+{
+    kit_arm(&r->kit, FAULT_ERROR, ERR_UNAVAILABLE, "store.before_commit", 0);
+}
+
+struct queue_maker queue_rig_memory = {open_memory, close_memory, open_memory_consumer,
+                                       fail_memory_settle};
+struct queue_maker queue_rig_local = {open_local, close_local, open_local_consumer,
+                                      fail_local_settle};
+
+struct consumer *
+queue_rig_another_consumer(struct queue_rig *r)
+{
+    struct consumer *c = NULL;
+    assert_int_equal(r->maker->open_consumer(&c, r), OK);
+    return c;
+}
+
+static void
+open_all(struct queue_rig *r)
+{
+    r->maker->open(r);
+    r->consumer = queue_rig_another_consumer(r);
+}
+
+static void
+close_all(struct queue_rig *r)
+{
+    r->consumer->ops->close(r->consumer);
+    r->maker->close(r);
+}
 
 int
 queue_rig_set_up(void **state)
@@ -47,7 +95,7 @@ queue_rig_set_up(void **state)
     struct queue_rig *r = calloc(1, sizeof *r);
     r->maker = *state;
     kit_open(&r->kit);
-    r->maker->open(r);
+    open_all(r);
     assert_int_equal(batch_init(&r->batch, 100), OK);
     *state = r;
     return 0;
@@ -58,7 +106,7 @@ queue_rig_tear_down(void **state)
 {
     struct queue_rig *r = *state;
     batch_fini(&r->batch);
-    r->maker->close(r);
+    close_all(r);
     kit_close(&r->kit);
     free(r);
     return 0;
@@ -69,15 +117,15 @@ void
 queue_rig_reopen(struct queue_rig *r)
 {
     batch_reset(&r->batch);
-    r->maker->close(r);
-    r->maker->open(r);
+    close_all(r);
+    open_all(r);
 }
 
 void
 queue_rig_settle(struct queue_rig *r, enum event_state state)
 {
     kit_decide(&r->batch, state);
-    assert_int_equal(r->queue->ops->settle(r->queue, &r->batch), OK);
+    assert_int_equal(r->consumer->ops->settle(r->consumer, &r->batch), OK);
     batch_reset(&r->batch);
 }
 
@@ -86,7 +134,7 @@ queue_rig_assert_nothing_to_take(struct queue_rig *r)
 {
     struct batch b;
     assert_int_equal(batch_init(&b, 10), OK);
-    assert_int_equal(r->queue->ops->take(r->queue, &b, 20), OK);
+    assert_int_equal(r->consumer->ops->take(r->consumer, &b, 20), OK);
     assert_int_equal(b.n, 0);
     batch_fini(&b);
 }

@@ -1,4 +1,4 @@
-/* What queue.h promises over a restart, and of more than fits in memory: asked of the backends that
+/* What queue.h and consumer.h promise over a restart, and of more than fits in memory: asked of the backends that
  * keep events on a disk. */
 #include "queue_rig.h"
 
@@ -11,20 +11,22 @@
 
 #include <cmocka.h>
 
+/* The local store's own: of a batch it ends what is decided, and the rest stays. */
 static void
 what_was_not_settled_is_given_again_after_a_restart_in_order(void **state)
 {
     struct queue_rig *r = *state;
     assert_int_equal(kit_publish_run(r->queue, "e", 103), OK);
-    kit_take(r->queue, &r->batch, 100);
+    kit_take(r->consumer, &r->batch, 100);
     for (size_t i = 0; i < 100; i += 2) {
         r->batch.item[i].state = EVENT_PROCESSED;
         r->batch.item[i + 1].result = ERR_UNAVAILABLE;
     }
-    assert_int_equal(r->queue->ops->settle(r->queue, &r->batch), OK);
+    assert_int_equal(r->consumer->ops->settle(r->consumer, &r->batch), OK);
+    assert_int_equal(r->batch.item[1].state, EVENT_PROCESSING);
     queue_rig_reopen(r);
     assert_int_equal(kit_depth(r->queue), 53);
-    kit_take(r->queue, &r->batch, 53);
+    kit_take(r->consumer, &r->batch, 53);
     for (size_t i = 0; i < 53; i++) {
         char id[16];
         snprintf(id, sizeof id, "e%zu", i < 50 ? i * 2 + 1 : i + 50);
@@ -37,7 +39,7 @@ what_was_settled_stays_settled_after_a_restart(void **state)
 {
     struct queue_rig *r = *state;
     assert_int_equal(kit_publish_run(r->queue, "e", 10), OK);
-    kit_take(r->queue, &r->batch, 10);
+    kit_take(r->consumer, &r->batch, 10);
     queue_rig_settle(r, EVENT_PROCESSED);
     queue_rig_reopen(r);
     assert_int_equal(kit_depth(r->queue), 0);
@@ -51,7 +53,7 @@ events_published_after_a_restart_come_after_those_from_before(void **state)
     assert_int_equal(kit_publish_run(r->queue, "old", 5), OK);
     queue_rig_reopen(r);
     assert_int_equal(kit_publish_run(r->queue, "new", 5), OK);
-    kit_take(r->queue, &r->batch, 10);
+    kit_take(r->consumer, &r->batch, 10);
     for (size_t i = 0; i < 10; i++) {
         char id[16];
         snprintf(id, sizeof id, "%s%zu", i < 5 ? "old" : "new", i % 5);
@@ -81,7 +83,7 @@ more_than_fits_in_memory_is_given_in_order_too(void **state)
         assert_int_equal(kit_publish_event(r->queue, kit_event(id, payload)), OK);
     }
     for (unsigned i = 0; i < 100;) {
-        assert_int_equal(r->queue->ops->take(r->queue, &r->batch, KIT_DEADLINE_MS), OK);
+        assert_int_equal(r->consumer->ops->take(r->consumer, &r->batch, KIT_DEADLINE_MS), OK);
         assert_true(r->batch.n > 0);
         for (size_t k = 0; k < r->batch.n; k++, i++) {
             snprintf(id, sizeof id, "e%u", i);
@@ -102,7 +104,7 @@ an_event_larger_than_the_memory_for_the_queue_is_given_too(void **state)
     assert_int_equal(kit_publish_one(r->queue, "before"), OK);
     assert_int_equal(kit_publish_event(r->queue, kit_event("large", payload)), OK);
     assert_int_equal(kit_publish_one(r->queue, "after"), OK);
-    kit_take(r->queue, &r->batch, 3);
+    kit_take(r->consumer, &r->batch, 3);
     assert_true(kit_id_is(&r->batch.item[1], "large"));
     free(payload);
 }

@@ -71,73 +71,66 @@ sim_path(const struct sim *s, char *out, size_t size, const char *name)
 /* --- the parts --- */
 
 /* The local queue as if it were elsewhere: what it gives is not joined. */
-struct apart_queue {
-    struct queue base;
-    struct queue *inner;
+struct apart_consumer {
+    struct consumer base;
+    struct consumer *inner;
 };
 
-static struct queue *
-inner(struct queue *q)
+static struct consumer *
+inner(struct consumer *c)
 {
-    return ((struct apart_queue *)q)->inner;
+    return ((struct apart_consumer *)c)->inner;
 }
 
 static enum err
-apart_publish(struct queue *q, struct publish *p)
+apart_take(struct consumer *c, struct batch *b, int wait_ms)
 {
-    return inner(q)->ops->publish(inner(q), p);
-}
-
-static enum err
-apart_take(struct queue *q, struct batch *b, int wait_ms)
-{
-    enum err e = inner(q)->ops->take(inner(q), b, wait_ms);
+    enum err e = inner(c)->ops->take(inner(c), b, wait_ms);
     b->joined = false;
     return e;
 }
 
 static enum err
-apart_settle(struct queue *q, struct batch *b)
+apart_settle(struct consumer *c, struct batch *b)
 {
-    return inner(q)->ops->settle(inner(q), b);
+    return inner(c)->ops->settle(inner(c), b);
 }
 
 static void
-apart_stop(struct queue *q)
+apart_idle(struct consumer *c)
 {
-    inner(q)->ops->stop(inner(q));
+    inner(c)->ops->idle(inner(c));
 }
 
 static void
-apart_status(struct queue *q, struct queue_status *out)
+apart_stop(struct consumer *c)
 {
-    inner(q)->ops->status(inner(q), out);
+    inner(c)->ops->stop(inner(c));
 }
 
 static void
-apart_close(struct queue *q)
+apart_close(struct consumer *c)
 {
-    inner(q)->ops->close(inner(q));
-    free(q);
+    inner(c)->ops->close(inner(c));
+    free(c);
 }
 
-static struct queue *
-set_apart(struct queue *local)
+static struct consumer *
+set_apart(struct consumer *local)
 {
-    static const struct queue_ops ops = {
+    static const struct consumer_ops ops = {
         .name = "apart",
-        .publish = apart_publish,
         .take = apart_take,
         .settle = apart_settle,
+        .idle = apart_idle,
         .stop = apart_stop,
-        .status = apart_status,
         .close = apart_close,
     };
-    struct apart_queue *q = calloc(1, sizeof *q);
-    assert_non_null(q);
-    q->base.ops = &ops;
-    q->inner = local;
-    return &q->base;
+    struct apart_consumer *c = calloc(1, sizeof *c);
+    assert_non_null(c);
+    c->base.ops = &ops;
+    c->inner = local;
+    return &c->base;
 }
 
 void
@@ -148,6 +141,7 @@ sim_open(struct sim *s)
     bool log_mode = s->plan.mode == SIM_LOG;
     kit_open_store(&s->kit);
     assert_int_equal(queue_local_open(&s->queue, s->kit.store), OK);
+    assert_int_equal(consumer_local_open(&s->consumer, s->kit.store), OK);
     assert_int_equal(dedup_local_open(&s->dedup, s->kit.store, !log_mode), OK);
     if (log_mode) {
         sim_path(s, path, sizeof path, "effects");
@@ -156,7 +150,7 @@ sim_open(struct sim *s)
         assert_int_equal(sink_local_open(&s->sink, s->kit.store), OK);
     }
     if (s->plan.mode == SIM_APART) {
-        s->queue = set_apart(s->queue);
+        s->consumer = set_apart(s->consumer);
     }
 }
 
@@ -165,6 +159,7 @@ sim_close(struct sim *s)
 {
     s->sink->ops->close(s->sink);
     s->dedup->ops->close(s->dedup);
+    s->consumer->ops->close(s->consumer);
     s->queue->ops->close(s->queue);
     kit_close_store(&s->kit);
 }
@@ -250,7 +245,7 @@ static enum err
 deliver_wrongly(const struct deliver_parts *parts, struct batch *b)
 {
     kit_decide(b, EVENT_PROCESSED);
-    enum err e = parts->queue->ops->settle(parts->queue, b);
+    enum err e = parts->consumer->ops->settle(parts->consumer, b);
     for (size_t i = 0; i < b->n; i++) {
         b->item[i].state = EVENT_PROCESSING;
     }
@@ -264,10 +259,10 @@ deliver_wrongly(const struct deliver_parts *parts, struct batch *b)
 static void
 deliver_one_batch(struct sim *s, int wait_ms)
 {
-    const struct deliver_parts parts = {&s->kit.env, s->queue, s->dedup, s->sink};
+    const struct deliver_parts parts = {&s->kit.env, s->consumer, s->dedup, s->sink};
     struct batch b;
     assert_int_equal(batch_init(&b, 1 + below(s, 5)), OK);
-    assert_int_equal(s->queue->ops->take(s->queue, &b, wait_ms), OK);
+    assert_int_equal(s->consumer->ops->take(s->consumer, &b, wait_ms), OK);
     int64_t until_ms = s->kit.env.mono_ms(&s->kit.env) + KIT_DEADLINE_MS;
     enum err e = b.n == 0 ? OK : ERR_BUSY;
     while (e != OK && s->kit.env.mono_ms(&s->kit.env) < until_ms) {

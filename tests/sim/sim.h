@@ -30,6 +30,7 @@ struct sim {
     struct kit kit;
     struct sim_plan plan;
     struct queue *queue;
+    struct consumer *consumer;
     struct dedup *dedup;
     struct sink *sink;
     uint64_t random; /* state of the generator */

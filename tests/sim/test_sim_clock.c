@@ -45,7 +45,7 @@ assert_order(struct sim *s, const char *const *ids, size_t n)
 {
     struct batch b;
     assert_int_equal(batch_init(&b, n), OK);
-    kit_take(s->queue, &b, n);
+    kit_take(s->consumer, &b, n);
     for (size_t i = 0; i < n; i++) {
         assert_true(kit_id_is(&b.item[i], ids[i]));
         if (i > 0) {
@@ -96,12 +96,12 @@ static void
 an_id_from_before_the_jump_is_a_duplicate_after_it(void **state)
 {
     struct sim *s = *state;
-    const struct deliver_parts parts = {&s->kit.env, s->queue, s->dedup, s->sink};
+    const struct deliver_parts parts = {&s->kit.env, s->consumer, s->dedup, s->sink};
     struct batch b;
     assert_int_equal(batch_init(&b, 1), OK);
     for (int i = 0; i < 2; i++) {
         assert_int_equal(kit_publish_one(s->queue, "a"), OK);
-        kit_take(s->queue, &b, 1);
+        kit_take(s->consumer, &b, 1);
         assert_int_equal(deliver(&parts, &b), OK);
         assert_int_equal(b.item[0].state, i == 0 ? EVENT_PROCESSED : EVENT_DUPLICATE);
         batch_reset(&b);

@@ -18,7 +18,7 @@ struct rig {
     struct kit kit;
     struct dedup dedup;
     struct sink sink;
-    struct queue queue;
+    struct consumer consumer;
     char trace[256];
     enum err seen_error, write_error, mark_error, settle_error;
     const char *known;   /* letters of ids that seen() knows */
@@ -87,9 +87,9 @@ write_batch(struct sink *s, struct batch *b)
 }
 
 static enum err
-settle(struct queue *q, struct batch *b)
+settle(struct consumer *c, struct batch *b)
 {
-    (void)q;
+    (void)c;
     note("settle");
     for (size_t i = 0; i < b->n; i++) {
         here->at_settle[i] = b->item[i].state;
@@ -102,13 +102,13 @@ set_up(void **state)
 {
     static const struct dedup_ops dedup_ops = {"scripted", seen, mark, NULL};
     static const struct sink_ops sink_ops = {"scripted", write_batch, NULL};
-    static const struct queue_ops queue_ops = {.name = "scripted", .settle = settle};
+    static const struct consumer_ops consumer_ops = {.name = "scripted", .settle = settle};
     struct rig *r = calloc(1, sizeof *r);
     kit_open(&r->kit);
     r->dedup.ops = &dedup_ops;
     r->sink.ops = &sink_ops;
-    r->queue.ops = &queue_ops;
-    r->parts = (struct deliver_parts){&r->kit.env, &r->queue, &r->dedup, &r->sink};
+    r->consumer.ops = &consumer_ops;
+    r->parts = (struct deliver_parts){&r->kit.env, &r->consumer, &r->dedup, &r->sink};
     assert_int_equal(batch_init(&r->batch, 8), OK);
     for (const char *c = "abc"; *c != '\0'; c++) {
         batch_add(&r->batch, kit_event((const char[]){*c, '\0'}, "{}"));
@@ -275,6 +275,7 @@ what_is_staged_is_left_for_settle_to_decide(void **state)
 struct house {
     struct kit kit;
     struct queue *queue;
+    struct consumer *consumer;
     struct dedup *dedup;
     struct sink *sink;
     struct batch batch;
@@ -288,10 +289,11 @@ build_house(void **state)
     kit_open(&h->kit);
     kit_open_store(&h->kit);
     assert_int_equal(queue_local_open(&h->queue, h->kit.store), OK);
+    assert_int_equal(consumer_local_open(&h->consumer, h->kit.store), OK);
     assert_int_equal(dedup_local_open(&h->dedup, h->kit.store, true), OK);
     assert_int_equal(sink_local_open(&h->sink, h->kit.store), OK);
     assert_int_equal(batch_init(&h->batch, 8), OK);
-    h->parts = (struct deliver_parts){&h->kit.env, h->queue, h->dedup, h->sink};
+    h->parts = (struct deliver_parts){&h->kit.env, h->consumer, h->dedup, h->sink};
     *state = h;
     return 0;
 }
@@ -303,6 +305,7 @@ leave_house(void **state)
     batch_fini(&h->batch);
     h->sink->ops->close(h->sink);
     h->dedup->ops->close(h->dedup);
+    h->consumer->ops->close(h->consumer);
     h->queue->ops->close(h->queue);
     kit_close(&h->kit);
     free(h);
@@ -314,7 +317,7 @@ in_the_local_store_write_mark_and_settle_are_one_commit(void **state)
 {
     struct house *h = *state;
     assert_int_equal(kit_publish(h->queue, (const char *[]){"a", "b", "a"}, 3), OK);
-    kit_take(h->queue, &h->batch, 3);
+    kit_take(h->consumer, &h->batch, 3);
     uint64_t commits = stats_get(&h->kit.stats.commits);
     assert_int_equal(deliver(&h->parts, &h->batch), OK);
     assert_int_equal(stats_get(&h->kit.stats.commits) - commits, 1);
@@ -329,7 +332,7 @@ in_the_local_store_a_failed_commit_changes_nothing_and_can_be_tried_again(void *
 {
     struct house *h = *state;
     assert_int_equal(kit_publish(h->queue, (const char *[]){"a", "b", "a"}, 3), OK);
-    kit_take(h->queue, &h->batch, 3);
+    kit_take(h->consumer, &h->batch, 3);
     kit_arm(&h->kit, FAULT_ERROR, ERR_UNAVAILABLE, "store.before_commit", 0);
     assert_int_equal(deliver(&h->parts, &h->batch), ERR_UNAVAILABLE);
     kit_disarm(&h->kit);

@@ -16,8 +16,9 @@
 struct rig {
     struct kit kit;
     struct queue *queue;
-    struct dedup *dedup; /* the worker's */
-    struct sink *sink;   /* the worker's */
+    struct consumer *consumer; /* the worker's */
+    struct dedup *dedup;       /* the worker's */
+    struct sink *sink;         /* the worker's */
     struct worker *worker;
     atomic_uint watched[EVENT_DEAD + 1]; /* by state */
 };
@@ -34,12 +35,13 @@ set_up(void **state)
     struct rig *r = calloc(1, sizeof *r);
     kit_open(&r->kit);
     assert_int_equal(memory_queue_open(&r->queue, &r->kit.env, UINT64_MAX), OK);
+    assert_int_equal(memory_consumer_open(&r->consumer, r->queue), OK);
     assert_int_equal(memory_dedup_open(&r->dedup), OK);
     assert_int_equal(memory_sink_open(&r->sink), OK);
     struct worker_parts parts = {
         .env = &r->kit.env,
         .stats = &r->kit.stats,
-        .queue = r->queue,
+        .consumer = r->consumer,
         .dedup = r->dedup,
         .sink = r->sink,
         .batch_max = 4,
@@ -55,6 +57,9 @@ static int
 tear_down(void **state)
 {
     struct rig *r = *state;
+    if (r->worker != NULL) {
+        r->consumer->ops->stop(r->consumer); /* it need not wait until its take's time is over */
+    }
     worker_close(r->worker);
     r->queue->ops->close(r->queue);
     kit_close(&r->kit);
@@ -84,7 +89,7 @@ static void
 stop_and_wait(struct rig *r)
 {
     worker_stop(r->worker);
-    r->queue->ops->stop(r->queue);
+    r->consumer->ops->stop(r->consumer);
     worker_close(r->worker);
     r->worker = NULL;
 }
@@ -163,6 +168,41 @@ a_settle_that_failed_once_leaves_one_effect(void **state)
 }
 
 static void
+a_batch_that_was_lost_is_forgotten_counted_when_it_comes_again_and_taking_goes_on(void **state)
+{
+    struct rig *r = *state;
+    memory_queue_fail(r->queue, ERR_LOST, 1);
+    assert_int_equal(kit_publish(r->queue, (const char *[]){"a", "b", "c"}, 3), OK);
+    start(r);
+    wait_until(r, &r->kit.stats.batches, 1);
+    assert_int_equal(kit_depth(r->queue), 0);
+    /* the first round had its effect, and nothing was counted of it */
+    assert_int_equal(stats_get(&r->kit.stats.processed), 0);
+    assert_int_equal(stats_get(&r->kit.stats.duplicate), 3);
+    assert_int_equal(memory_sink_effects(r->sink, "a"), 1);
+    assert_int_equal(stats_get(&r->kit.stats.pauses), 0);
+    assert_int_equal(kit_publish_run(r->queue, "later", 4), OK);
+    wait_until(r, &r->kit.stats.processed, 4);
+    stop_and_wait(r);
+    assert_int_equal(r->watched[EVENT_PROCESSED], 4);
+    assert_int_equal(r->watched[EVENT_DUPLICATE], 3);
+}
+
+static void
+the_connection_is_kept_alive_while_the_worker_pauses(void **state)
+{
+    struct rig *r = *state;
+    memory_sink_fail(r->sink, ERR_UNAVAILABLE, 3);
+    assert_int_equal(kit_publish_one(r->queue, "a"), OK);
+    start(r);
+    wait_until(r, &r->kit.stats.processed, 1);
+    assert_int_equal(memory_queue_idles(r->queue), 3); /* once a pause */
+    assert_int_equal(kit_publish_one(r->queue, "b"), OK);
+    wait_until(r, &r->kit.stats.processed, 2);
+    assert_int_equal(memory_queue_idles(r->queue), 3);
+}
+
+static void
 stop_ends_a_pause_at_once_and_the_events_stay_queued(void **state)
 {
     struct rig *r = *state;
@@ -219,7 +259,7 @@ an_idle_worker_stops_in_bounded_time(void **state)
     struct rig *r = *state;
     start(r);
     int64_t stop_ms = r->kit.env.mono_ms(&r->kit.env);
-    worker_stop(r->worker); /* the queue itself goes on: other workers may take */
+    worker_stop(r->worker); /* the consumer itself is not stopped: a take ends by its time */
     worker_close(r->worker);
     r->worker = NULL;
     assert_true(r->kit.env.mono_ms(&r->kit.env) - stop_ms < 2000);
@@ -245,6 +285,8 @@ main(void)
         TEST(a_part_that_does_not_answer_pauses_the_worker_and_nothing_is_lost),
         TEST(each_pause_is_counted_once),
         TEST(a_settle_that_failed_once_leaves_one_effect),
+        TEST(a_batch_that_was_lost_is_forgotten_counted_when_it_comes_again_and_taking_goes_on),
+        TEST(the_connection_is_kept_alive_while_the_worker_pauses),
         TEST(stop_ends_a_pause_at_once_and_the_events_stay_queued),
         TEST(a_grave_error_ends_the_process_and_nothing_is_settled),
         TEST(a_bug_ends_the_process_too),

@@ -21,6 +21,7 @@ struct rig {
     struct kit kit;
     struct queue *queue;
     struct worker *workers[WORKERS];
+    struct consumer *consumers[WORKERS]; /* the workers' */
     atomic_uint processed[IDS];
     atomic_uint settled;
     atomic_uint failures; /* publishes that were refused */
@@ -44,14 +45,15 @@ start_worker(struct rig *r, unsigned number)
     struct worker_parts parts = {
         .env = &r->kit.env,
         .stats = &r->kit.stats,
-        .queue = r->queue,
         .batch_max = 16,
         .watch = watch,
         .watch_data = r,
     };
+    assert_int_equal(consumer_local_open(&parts.consumer, r->kit.store), OK);
     assert_int_equal(dedup_local_open(&parts.dedup, r->kit.store, true), OK);
     assert_int_equal(sink_local_open(&parts.sink, r->kit.store), OK);
     assert_int_equal(worker_open(&r->workers[number], &parts), OK);
+    r->consumers[number] = parts.consumer;
     assert_int_equal(worker_start(r->workers[number], number), OK);
 }
 
@@ -69,9 +71,9 @@ start(struct rig *r)
 static void
 stop(struct rig *r)
 {
-    r->queue->ops->stop(r->queue);
     for (unsigned i = 0; i < WORKERS; i++) {
         worker_stop(r->workers[i]);
+        r->consumers[i]->ops->stop(r->consumers[i]);
     }
     for (unsigned i = 0; i < WORKERS; i++) {
         worker_close(r->workers[i]);
