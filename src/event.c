@@ -440,3 +440,55 @@ event_parse_body(struct event_parser *p, struct span body, enum event_format for
     }
     return *is_batch ? parse_array(&r) : parse_single(&r);
 }
+
+/* What stands around the event, beyond its own largest size. */
+#define WRAPPER_MAX 4096
+
+/* The member `data` of an object that the reader just read, if there is nothing else in it but the
+ * pattern. */
+static struct span
+wrapped_data(struct json_reader *reader, struct span pattern)
+{
+    const struct span none = {0};
+    struct span data = none;
+    bool named = false;
+    struct json_member m;
+    while (json_next(reader, &m)) {
+        if (!named && m.type == JSON_STRING && span_eq(m.name, SPAN("pattern")) &&
+            span_eq(m.text, pattern)) {
+            named = true;
+        } else if (data.at == NULL && m.type == JSON_OBJECT && span_eq(m.name, SPAN("data"))) {
+            data = m.text;
+        } else {
+            return none;
+        }
+    }
+    return named ? data : none;
+}
+
+enum err
+event_unwrap(struct event_parser *p, struct span *data, struct span body, struct span pattern)
+{
+    *data = (struct span){0};
+    if (body.len > p->max_event_bytes + WRAPPER_MAX) {
+        return OK;
+    }
+    enum json_type top;
+    enum json_result result = json_read(p->reader, body, &top);
+    if (result == JSON_OK) {
+        *data = wrapped_data(p->reader, pattern);
+    }
+    return result == JSON_NO_MEMORY ? ERR_NOMEM : OK;
+}
+
+bool
+event_is_ndjson(struct span body)
+{
+    body = trim(body);
+    if (body.len == 0 || body.at[0] != '{' || memchr(body.at, '\n', body.len) == NULL) {
+        return false;
+    }
+    const char *end = body.at + body.len;
+    const char *stop = item_end(body.at, end);
+    return stop != NULL && stop < end;
+}

@@ -115,6 +115,15 @@ enum err event_parse_body(struct event_parser *p, struct span body, enum event_f
                           bool *is_batch, struct event_errors *whole, event_on_item *on_item,
                           void *data) MUST_CHECK;
 
+/* True when more follows the object with which a body begins, and a line break is somewhere: several
+ * events, one a line, if it is of any use at all. */
+bool event_is_ndjson(struct span body);
+/* *data: the text of the object d in a body {"pattern":"…","data":d}, in any order and with nothing
+ * else; at NULL when the body is no such thing or has another pattern. BUF_SLACK readable bytes
+ * follow the text where they follow the body. ERR_NOMEM. */
+enum err event_unwrap(struct event_parser *p, struct span *data, struct span body,
+                      struct span pattern) MUST_CHECK;
+
 /* One event in JSON, as the API and the log sink show it:
  * {"event_id":…,"type":…,"timestamp":…,"payload":…} without the closing brace's extras; `extra`
  * (may be empty) is put before the closing brace, e.g. ,"state":"processed". */
