@@ -20,6 +20,7 @@ enum question_kind { QUESTION_ONE, QUESTION_LIST };
 struct found {
     struct event *ev;       /* the question's */
     enum event_state state; /* QUEUED, PROCESSED or DEAD */
+    const char *durability; /* where it was durable when it was accepted; static; NULL: not known */
     int64_t settled_ms;     /* when it was processed or dead; 0 while queued */
     char reason[96];        /* DEAD: why */
 };
@@ -59,5 +60,12 @@ struct history {
 /* The backends. The store is borrowed. */
 struct store;
 enum err history_local_open(struct history **out, struct store *store) MUST_CHECK;
+struct config;
+struct env;
+/* One thread and one read-only connection. */
+enum err history_postgres_open(struct history **out, const struct config *cfg, struct env *env,
+                               char *why, size_t why_size) MUST_CHECK;
+/* Where events go that cannot be asked for: every question is answered ERR_UNAVAILABLE, and why. */
+enum err history_none_open(struct history **out) MUST_CHECK;
 
 #endif

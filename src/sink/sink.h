@@ -31,7 +31,11 @@ struct sink {
 
 /* The backends. What they are given is borrowed. */
 enum err sink_local_open(struct sink **out, struct store *store) MUST_CHECK;
-/* path NULL: standard output. Not OK: `why` says what to tell the user. */
+/* sink_log_open: path NULL: standard output. Not OK: `why` says what to tell the user. */
+struct config;
+/* Connects and checks the schema: not OK, `why` says what to tell the user. */
+enum err sink_postgres_open(struct sink **out, const struct config *cfg, struct env *env, char *why,
+                            size_t why_size) MUST_CHECK;
 enum err sink_log_open(struct sink **out, const char *path, struct env *env, char *why,
                        size_t why_size) MUST_CHECK;
 
