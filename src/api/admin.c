@@ -46,6 +46,26 @@ ask_queue(const struct exchange *x)
     return status;
 }
 
+/* Ready, and in what way it is weaker than it should be, if it is. */
+static void
+reply_ready(struct exchange *x, const char *note)
+{
+    struct buf out;
+    buf_init(&out, STATS_BYTES);
+    buf_add_text(&out, "{\"status\":\"ready\"");
+    if (note != NULL && note[0] != '\0') {
+        buf_add_text(&out, ",\"note\":");
+        buf_add_json_string(&out, span_of(note));
+    }
+    buf_add_text(&out, "}");
+    if (buf_ok(&out)) {
+        reply_json(x, buf_span(&out));
+    } else {
+        problem_reply_retry(x, "out of memory", 1);
+    }
+    buf_fini(&out);
+}
+
 void
 admin_readyz(struct exchange *x)
 {
@@ -57,7 +77,7 @@ admin_readyz(struct exchange *x)
         problem_reply_retry(x, status.why != NULL ? status.why : "the queue is not ready",
                             retry_after_s);
     } else {
-        reply_json(x, SPAN("{\"status\":\"ready\"}"));
+        reply_ready(x, status.why);
     }
 }
 
@@ -92,6 +112,10 @@ admin_stats(struct exchange *x)
              "\"queue\":{\"depth\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"oldest_age_ms\":%" PRId64
              ",\"ready\":%s},",
              status.depth, status.bytes, status.oldest_age_ms, status.ready ? "true" : "false");
+    buf_addf(&out,
+             "\"spool\":{\"depth\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"oldest_age_ms\":%" PRId64
+             "},",
+             status.spool_depth, status.spool_bytes, status.spool_age_ms);
     buf_addf(&out, "\"uptime_ms\":%" PRId64 ",\"rss_bytes\":%zu}",
              parts->env->mono_ms(parts->env) - x->loop->started_ms, rss_bytes());
     if (buf_ok(&out)) {

@@ -101,13 +101,15 @@ add_fate(struct buf *out, const struct found *f)
     }
 }
 
-/* The local store is the only history there is, and its events were synced when accepted. */
 static void
 add_timeline(struct buf *out, const struct found *f)
 {
     buf_addf(out, ",\"timeline\":[{\"state\":\"%s\"", event_state_name(EVENT_QUEUED));
     add_time(out, "at", f->ev->accepted_ms);
-    buf_addf(out, ",\"durability\":\"%s\"}", durability_name(DURABILITY_FSYNC));
+    if (f->durability != NULL) {
+        buf_addf(out, ",\"durability\":\"%s\"", f->durability);
+    }
+    buf_add_text(out, "}");
     if (f->state != EVENT_QUEUED) {
         buf_addf(out, ",{\"state\":\"%s\"", event_state_name(f->state));
         add_time(out, "at", f->settled_ms);

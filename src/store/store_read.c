@@ -1,5 +1,6 @@
 #include "store/store_read.h"
 
+#include "batch.h"
 #include "env.h"
 #include "store/store_db.h"
 #include "store/store_ids.h"
@@ -61,7 +62,7 @@ take_row(struct question *q, sqlite3_stmt *st, enum event_state state)
     ev->seq = (uint64_t)sqlite3_column_int64(st, 4);
     ev->accepted_ms = sqlite3_column_int64(st, 5);
     struct found *f = &q->rows[q->n++];
-    *f = (struct found){.ev = ev, .state = state};
+    *f = (struct found){.ev = ev, .state = state, .durability = durability_name(DURABILITY_FSYNC)};
     if (state != EVENT_QUEUED) {
         f->settled_ms = sqlite3_column_int64(st, 6);
     }

@@ -547,7 +547,8 @@ add_row(struct question *q, const char *id, enum event_state state, const char *
     q->rows = realloc(q->rows, (q->n + 1) * sizeof *q->rows);
     assert_non_null(q->rows);
     struct found *row = &q->rows[q->n++];
-    *row = (struct found){.state = state, .settled_ms = state == EVENT_QUEUED ? 0 : 2500};
+    *row = (struct found){.state = state, .durability = "fsync"};
+    row->settled_ms = state == EVENT_QUEUED ? 0 : 2500;
     snprintf(row->reason, sizeof row->reason, "%s", reason);
     row->ev = event_new(span_of(id), SPAN("T"), SPAN("2026-02-03T12:30:00Z"), SPAN("{ }"));
     assert_non_null(row->ev);
