@@ -12,10 +12,21 @@
 
 struct app;
 
-enum err app_open(struct app **out, const struct config *cfg, struct env *env, worker_watch *watch,
-                  void *watch_data, char *why, size_t why_size) MUST_CHECK;
+/* Which halves this process is. With the local queue it is both. */
+enum app_role { APP_API = 1, APP_WORKER = 2 };
+
+struct app_parts { /* all borrowed, outlive the app */
+    const struct config *cfg;
+    struct env *env;
+    unsigned roles; /* of enum app_role */
+    worker_watch *watch;
+    void *watch_data;
+};
+
+enum err app_open(struct app **out, const struct app_parts *parts, char *why,
+                  size_t why_size) MUST_CHECK;
 enum err app_start(struct app *a) MUST_CHECK;
-const char *app_address(const struct app *a); /* "127.0.0.1:3000", "unix:/path" */
+const char *app_address(const struct app *a); /* "127.0.0.1:3000", "unix:/path"; NULL: no API */
 void app_drain(struct app *a);
 void app_close(struct app *a); /* NULL ok */
 

@@ -9,6 +9,9 @@
 /* clang-format off */
 #define CMD_TABLE(X) \
     X(cmd_run, "run", "[--setting value …]", "API, queue and worker in one process: the default") \
+    X(cmd_api, "api", "[--setting value …]", "the API alone: events go to RabbitMQ") \
+    X(cmd_worker, "worker", "[--setting value …]", "a worker alone: events come from RabbitMQ") \
+    X(cmd_migrate, "migrate", "--sink postgresql://… [--setting value …]", "create or upgrade the tables in PostgreSQL") \
     X(cmd_send, "send", "FILE|- [--url URL]", "send the events of a file (NDJSON or JSON)") \
     X(cmd_events, "events", "list|show ID [--url URL]", "look at what became of events") \
     X(cmd_bench, "bench", "URL [--rate R] [--connections C] [--batch B] [--duration S]", "put load on an API and measure it") \

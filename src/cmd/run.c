@@ -1,6 +1,7 @@
-/* run.c - weir run: API, queue and worker in one process. */
+/* run.c - weir run, weir api, weir worker: the same process with both halves, or one of them. */
 #include "app.h"
 #include "cmd/cmd.h"
+#include "cmd/settings.h"
 #include "cmd/watch.h"
 #include "log.h"
 
@@ -16,27 +17,7 @@
 #define TICK_MS 100
 /* After the drain's own bound: time for the last commit and the checkpoint. */
 #define STOP_GRACE_S 10
-
-/* Load the configuration, or say what is wrong with it. */
-static int
-load_config(struct config *cfg, int argc, char **argv, char *const *envp)
-{
-    struct buf errors;
-    buf_init(&errors, 65536);
-    enum err e = config_load(cfg, &argc, argv, envp, &errors);
-    if (e == OK && argc > 0) {
-        buf_addf(&errors,
-                 "weir run takes settings only: \"%s\" is none; weir help settings lists them\n",
-                 argv[0]);
-        config_free(cfg);
-        e = ERR_CONFIG;
-    }
-    if (e != OK) {
-        fprintf(stderr, "%.*s", SPAN_FMT(buf_span(&errors)));
-    }
-    buf_fini(&errors);
-    return e == OK ? 0 : 2;
-}
+#define URL_SHOWN 1100 /* a masked URL is at most a few bytes longer than the setting may be */
 
 static enum log_level
 log_level_of(const char *word)
@@ -52,18 +33,56 @@ log_level_of(const char *word)
 }
 
 static void
-print_start(const struct app *a, const struct config *cfg)
+print_api(const char *address)
 {
-    const char *address = app_address(a);
+    bool is_unix = strncmp(address, "unix:", 5) == 0;
+    printf("API   %s%s\n", is_unix ? "" : "http://", address);
+}
+
+static void
+print_try(const char *address)
+{
     bool is_unix = strncmp(address, "unix:", 5) == 0;
     const char *base = is_unix ? "localhost" : address;
-    printf("API   %s%s\n", is_unix ? "" : "http://", address);
-    printf("data  %s\n", cfg->data);
     printf("try   curl -i %s%s%shttp://%s/events -H 'Content-Type: application/json' -d "
            "'{\"event_id\":\"evt_001\","
            "\"type\":\"GRIEVANCE\",\"timestamp\":\"2026-02-03T12:30:00Z\",\"payload\":{\"message\":"
            "\"Water issue\"}}'\n",
            is_unix ? "--unix-socket " : "", is_unix ? address + 5 : "", is_unix ? " " : "", base);
+}
+
+/* What a process without an API is there for: one line. */
+static void
+print_worker(const struct config *cfg)
+{
+    char queue[URL_SHOWN];
+    char sink[URL_SHOWN];
+    printf("worker  queue=%s sink=%s\n", config_mask(queue, sizeof queue, cfg->queue),
+           config_mask(sink, sizeof sink, cfg->sink));
+}
+
+/* Where a process with an API stores what it accepted: here, or where the queue is. */
+static void
+print_store(const struct config *cfg)
+{
+    char queue[URL_SHOWN];
+    bool local = strcmp(cfg->queue, "local") == 0;
+    printf("%s %s\n", local ? "data " : "queue",
+           local ? cfg->data : config_mask(queue, sizeof queue, cfg->queue));
+}
+
+/* Three lines at most: where the API is, where events go, what to try. */
+static void
+print_start(const struct app *a, const struct config *cfg)
+{
+    const char *address = app_address(a);
+    if (address == NULL) {
+        print_worker(cfg);
+    } else {
+        print_api(address);
+        print_store(cfg);
+        print_try(address);
+    }
     fflush(stdout);
 }
 
@@ -113,17 +132,59 @@ wait_for_signal(const sigset_t *stop, struct watch *w, struct env *env)
     log_info(env->log, "stop.begin", "signal=%s", strsignal(number));
 }
 
+static void
+log_start(const struct app *a, const struct config *cfg, struct env *env)
+{
+    char queue[URL_SHOWN];
+    char dedup[URL_SHOWN];
+    char sink[URL_SHOWN];
+    const char *address = app_address(a);
+    log_info(
+        env->log, "start", "version=" WEIR_VERSION " listen=%s data=%s queue=%s dedup=%s sink=%s",
+        address == NULL ? "none" : address, cfg->data, config_mask(queue, sizeof queue, cfg->queue),
+        config_mask(dedup, sizeof dedup, cfg->dedup), config_mask(sink, sizeof sink, cfg->sink));
+}
+
+/* Whatever promises less than it could is said where it happens, not only by weir check. */
+static void
+log_notes(const struct config *cfg, struct env *env)
+{
+    static const char lead[] = "# note: ";
+    struct buf notes;
+    buf_init(&notes, 0);
+    config_add_notes(&notes, cfg);
+    const char *line = notes.at;
+    for (size_t left = notes.len; left > 0;) {
+        size_t len = (size_t)((const char *)memchr(line, '\n', left) - line);
+        log_warn(env->log, "start.note", "why=\"%.*s\"", (int)(len - sizeof lead + 1),
+                 line + sizeof lead - 1);
+        line += len + 1;
+        left -= len + 1;
+    }
+    buf_fini(&notes);
+}
+
+/* What a wrong setting, a missing table, or a service that is away is to whoever started us. */
 static int
-serve(const struct config *cfg, struct env *env, struct watch *w)
+exit_code(enum err e)
+{
+    if (e == ERR_CONFIG) {
+        return EX_CONFIG;
+    }
+    return err_fate(e) == FATE_RETRY ? EX_TEMPFAIL : EX_CANTCREAT;
+}
+
+static int
+serve(const struct app_parts *parts)
 {
     sigset_t stop;
     struct app *a = NULL;
     char why[512];
     block_stop_signals(&stop);
-    enum err e = app_open(&a, cfg, env, watch_event, w, why, sizeof why);
+    enum err e = app_open(&a, parts, why, sizeof why);
     if (e != OK) {
         fprintf(stderr, "weir: %s\n", why);
-        return err_fate(e) == FATE_RETRY ? EX_TEMPFAIL : EX_CANTCREAT;
+        return exit_code(e);
     }
     e = app_start(a);
     if (e != OK) {
@@ -131,38 +192,81 @@ serve(const struct config *cfg, struct env *env, struct watch *w)
         app_close(a);
         return EX_OSERR;
     }
-    log_info(env->log, "start",
-             "version=" WEIR_VERSION " listen=%s data=%s queue=%s dedup=%s sink=%s", app_address(a),
-             cfg->data, cfg->queue, cfg->dedup, cfg->sink);
-    print_start(a, cfg);
-    wait_for_signal(&stop, w, env);
-    arm_end_at_once(&stop, cfg->drain_timeout);
+    log_start(a, parts->cfg, parts->env);
+    if (parts->roles & APP_WORKER) {
+        log_notes(parts->cfg, parts->env);
+    }
+    print_start(a, parts->cfg);
+    wait_for_signal(&stop, parts->watch_data, parts->env);
+    arm_end_at_once(&stop, parts->cfg->drain_timeout);
     app_drain(a);
     app_close(a);
     return 0;
 }
 
-int
-cmd_run(int argc, char **argv, char *const *envp)
+static int
+run_with(const struct config *cfg, unsigned roles)
 {
-    struct config cfg;
-    int code = load_config(&cfg, argc, argv, envp);
-    if (code != 0) {
-        return code;
-    }
+    int code = EX_OSERR;
     struct env env;
     struct log *log =
-        log_open(STDERR_FILENO, log_level_of(cfg.log_level), strcmp(cfg.log_format, "json") == 0);
+        log_open(STDERR_FILENO, log_level_of(cfg->log_level), strcmp(cfg->log_format, "json") == 0);
     struct watch *w = watch_open(STDOUT_FILENO);
     if (log == NULL || w == NULL) {
         fprintf(stderr, "weir: out of memory\n");
-        code = EX_OSERR;
     } else {
         env_init_system(&env, log);
-        code = serve(&cfg, &env, w);
+        const struct app_parts parts = {
+            .cfg = cfg, .env = &env, .roles = roles, .watch = watch_event, .watch_data = w};
+        code = serve(&parts);
     }
     watch_close(w);
     log_close(log);
+    return code;
+}
+
+/* One half alone needs a queue that others can reach. */
+static bool
+can_be_apart(const struct config *cfg, const char *name)
+{
+    if (strcmp(cfg->queue, "local") != 0) {
+        return true;
+    }
+    fprintf(stderr,
+            "weir %s: the local queue lives in one process: use weir run, or name a RabbitMQ with "
+            "--queue amqp://user:password@host/vhost\n",
+            name);
+    return false;
+}
+
+static int
+run_half(const char *name, unsigned roles, int argc, char **argv, char *const *envp)
+{
+    struct config cfg;
+    int code = settings_load(&cfg, argc, argv, envp);
+    if (code != 0) {
+        return code;
+    }
+    bool both = roles == (APP_API | APP_WORKER);
+    code = both || can_be_apart(&cfg, name) ? run_with(&cfg, roles) : 2;
     config_free(&cfg);
     return code;
+}
+
+int
+cmd_run(int argc, char **argv, char *const *envp)
+{
+    return run_half("run", APP_API | APP_WORKER, argc, argv, envp);
+}
+
+int
+cmd_api(int argc, char **argv, char *const *envp)
+{
+    return run_half("api", APP_API, argc, argv, envp);
+}
+
+int
+cmd_worker(int argc, char **argv, char *const *envp)
+{
+    return run_half("worker", APP_WORKER, argc, argv, envp);
 }
