@@ -160,7 +160,7 @@ def is_mutable(declaration, known_function_types=()):
         return False
     if re.match(r"(struct|union|enum|class)\b\s*\w*\s*(\{ \})?$", " ".join(words)):
         return False  # a type
-    pointer = re.search(r"\(\s*\*\s*(const\b)?", head)
+    pointer = re.match(r"[^(]*\(\s*\*\s*(const\b)?", head)
     if pointer:
         return pointer.group(1) is None  # to a function
     if "(" in head and "=" not in declaration:

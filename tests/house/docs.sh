@@ -44,7 +44,7 @@ one; [weir.conf.example](../weir.conf.example) has every key. In it, `#` at the 
 `weir check` prints the configuration in effect and where each value comes from, or every error at once. A name that is no setting is an
 error, in the file, among the flags, and for variables that start with `WEIR_` (those that Kubernetes makes for services excepted).
 
-Sizes are written `512B`, `64KiB`, `4MiB`, `1GiB`; times `50ms`, `10s`, `5m`, `1h`.
+Sizes are written `512B`, `64KiB`, `4MiB`, `1GiB`; times `50ms`, `10s`, `5m`, `1h`, `30d`.
 
 END
     "$weir" help markdown
@@ -54,8 +54,23 @@ Between values:
 
 - `event.max_bytes` is at most `http.max_body`: an event must fit into a request.
 - `http.max_body` is at most `queue.mailbox_bytes` and at most `http.max_inflight`: a request must fit into one commit and into memory.
-- `sink = log` needs `worker.threads = 1`: two workers could write the same event at once.
-- `sink = log` with `dedup = none` writes an event at least once, not exactly once. It is allowed, and `weir check` says so.
+- `sink = log` needs `worker.threads = 1` unless `dedup` is a Redis: two workers could write the same event at once.
+- `amqp.format = nest` sends one event a message: `amqp.envelope` is 1 then, and another value is refused.
+
+Some combinations are allowed and promise less. `weir check` says so, and so does the log at the start:
+
+- `sink = log` with `dedup = none` writes an event at least once, not exactly once.
+- With a RabbitMQ as `queue`, `dedup = local` and `sink = local` keep what they know in the data folder of one worker process: two of them can
+  write or store the same event. A Redis as `dedup` makes that rare for the log, PostgreSQL as `sink` prevents it.
+
+Addresses:
+
+- `queue`: `local`, `amqp://user:password@host:port/vhost`, or `amqps://…` with TLS. Several hosts are separated by commas
+  (`amqp://user:password@host1,host2:5673/vhost`) and tried in turn.
+- `dedup`: `local`, `redis://user:password@host:port/number`, with several `host:port` separated by commas for failover, or `none`.
+- `sink`: `local`, `postgresql://user:password@host:port/database` with the parameters of libpq, `log` (standard output) or `log:/path`.
+- What is not a letter or digit in a user, password or vhost is written as `%` and two hexadecimal digits: `/` as `%2F`, `@` as `%40`.
+- Passwords are shown as `***` wherever a URL is printed or logged.
 END
 }
 

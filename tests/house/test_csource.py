@@ -54,7 +54,7 @@ def test_what_can_change_is_seen(text):
 
 
 @pytest.mark.parametrize("text", [
-    "static const int count = 3", "const char *const names[] = {\"a\"}", "int f(int *x)", "struct a", "struct a { int *b; }",
+    "static const int count = 3", "const char *const names[] = {\"a\"}", "int f(int *x)", "int f(int *x, bool (*is)(int))", "struct a", "struct a { int *b; }",
     "static void (*const hooks[])(int *) = {f}", "extern int x", "typedef int handler(int)", "handler a, b",
     "static const struct { const char *b; } c[] = {{0}}", "enum e { A = 1, B }",
     "_Static_assert(A <= B, \"\")", "struct a { int b; } ",
@@ -74,6 +74,12 @@ def test_an_object_inside_a_function_is_seen(parse, tmp_path):
     ("src/worker/deliver.c", "api/api.h"), ("src/worker/deliver.c", "store/store.h"), ("src/queue/queue.h", "store/store.h"),
     ("src/sink/sink_log.c", "store/store.h"), ("src/sink/sink_local.c", "dedup/dedup.h"), ("src/app.c", "cmd/cmd.h"),
     ("src/main.c", "app.h"), ("src/cmd/run.c", "store/store.h"), ("src/store/store.c", "api/api.h"),
+    ("src/api/ingest.c", "queue/consumer.h"), ("src/worker/worker.c", "queue/queue.h"), ("src/app.c", "amqp/amqp_link.h"),
+    ("src/app.c", "postgres/postgres.h"), ("src/cmd/run.c", "postgres/postgres.h"), ("src/queue/queue_amqp.c", "store/store.h"),
+    ("src/queue/spool.c", "amqp/envelope.h"), ("src/queue/queue_local.c", "amqp/envelope.h"), ("src/sink/sink_log.c", "postgres/postgres.h"),
+    ("src/dedup/dedup_redis.c", "postgres/postgres.h"), ("src/dedup/dedup_redis.c", "store/store.h"), ("src/amqp/envelope.c", "queue/queue.h"),
+    ("src/amqp/envelope.c", "store/store.h"), ("src/postgres/pg_conn.c", "sink/sink.h"), ("src/postgres/pg_conn.c", "store/store.h"),
+    ("src/api/query.c", "postgres/postgres.h"), ("src/worker/worker.c", "amqp/envelope.h"), ("src/queue/consumer.h", "amqp/envelope.h"),
 ])
 def test_an_arrow_that_points_up_is_refused(path, header):
     assert not test_house.may_include(path, header)
@@ -83,9 +89,25 @@ def test_an_arrow_that_points_up_is_refused(path, header):
     ("lib/buf.c", "span.h"), ("src/event.c", "buf.h"), ("src/api/ingest.c", "queue/queue.h"), ("src/api/ingest.c", "api/route.h"),
     ("src/worker/deliver.c", "sink/sink.h"), ("src/queue/queue_local.c", "store/store.h"), ("src/sink/sink_log.c", "sink/sink.h"),
     ("src/store/store.h", "queue/queue.h"), ("src/app.c", "store/store.h"), ("src/cmd/run.c", "app.h"), ("src/main.c", "cmd/cmd.h"),
+    ("src/worker/worker.c", "queue/consumer.h"), ("src/app.c", "queue/consumer.h"), ("src/store/store.h", "history/history.h"),
+    ("src/queue/spool.c", "store/store.h"), ("src/queue/queue_amqp.c", "amqp/envelope.h"), ("src/queue/consumer_amqp.c", "amqp/amqp_link.h"),
+    ("src/sink/sink_postgres.c", "postgres/postgres.h"), ("src/history/history_postgres.c", "postgres/postgres.h"),
+    ("src/cmd/migrate.c", "postgres/postgres.h"), ("src/postgres/postgres.h", "history/history.h"), ("src/amqp/envelope.c", "event.h"),
+    ("src/amqp/amqp_topology.c", "config.h"), ("src/postgres/postgres.h", "batch.h"), ("src/postgres/pg_conn.c", "config.h"),
 ])
 def test_an_arrow_that_points_down_is_let_be(path, header):
     assert test_house.may_include(path, header)
+
+
+@pytest.mark.parametrize("path, header, allowed", [
+    ("src/amqp/amqp_link.c", "amqp.h", True), ("src/queue/queue_amqp.c", "amqp.h", False),
+    ("src/queue/queue_amqp.c", "amqp_tcp_socket.h", False), ("src/queue/queue_amqp.c", "amqp/amqp_link.h", True),
+    ("src/dedup/redis_link.c", "hiredis/hiredis.h", True), ("src/dedup/dedup_redis.c", "hiredis/hiredis.h", False),
+    ("src/postgres/pg_conn.c", "libpq-fe.h", True), ("src/sink/sink_postgres.c", "libpq-fe.h", False),
+    ("src/cmd/migrate.c", "libpq-fe.h", False), ("src/queue/spool.c", "sqlite3.h", False),
+])
+def test_a_client_library_stays_in_its_room(path, header, allowed):
+    assert (test_house.library_problem(path, header) is None) == allowed
 
 
 def test_a_call_is_told_from_a_member():

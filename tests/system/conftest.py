@@ -5,10 +5,16 @@ A test that passes also has to leave books that balance (accepted = processed + 
 queued); `@pytest.mark.nobalance` says that a test has a reason to be excused. What still runs then
 is stopped with SIGTERM and must end with 0, and no sanitizer may have complained.
 
+`rabbit`, `redis` and `postgres` are real servers, private and shared by the tests of a session;
+a test sees a vhost, an empty Redis and a migrated database of its own, and may kill(), start(),
+pause(), resume() the server: afterwards it is made whole again. `stack` is all three, see
+weirlib.Stack.
+
 WEIR_TEST_TMP: where data folders are made (default /var/tmp; a real disk, not a tmpfs).
 WEIR_TEST_SEED: the seed that a failed crash test printed. WEIR_TEST_KILLS: how many kills the long
 crash test makes (default 20)."""
 
+import contextlib
 import os
 import pathlib
 import shutil
@@ -20,6 +26,7 @@ import pytest
 
 sys.path.insert(0, os.path.dirname(__file__))
 
+import servers  # noqa: E402
 import weirlib  # noqa: E402
 
 
@@ -72,8 +79,81 @@ def shim(shim_library, tmp_path):
     return lambda suffix: weirlib.Shim(shim_library, tmp_path, suffix)
 
 
+# the servers
+
+
+@pytest.fixture(scope="session")
+def rabbit_server():
+    with contextlib.closing(servers.Rabbit().start()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_server():
+    with contextlib.closing(servers.Redis("--enable-debug-command", "local").start()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_server():
+    with contextlib.closing(servers.Postgres().start()) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres_server):
+    """The name of a migrated database: copying it is faster than migrating."""
+    postgres_server.create_database("weir_template")
+    done = weirlib.run("migrate", "--sink", postgres_server.url_of("weir_template"))
+    assert done.returncode == 0, done.stderr
+    return "weir_template"
+
+
+@pytest.fixture
+def rabbit(rabbit_server):
+    vhost = servers.Vhost(rabbit_server)
+    yield vhost
+    rabbit_server.revive()
+    rabbit_server.calm()
+    vhost.delete()
+
+
+@pytest.fixture
+def redis(redis_server):
+    redis_server.client().config_set("maxmemory", 0)
+    redis_server.client().flushall()
+    yield redis_server
+    redis_server.revive()
+
+
+@pytest.fixture
+def postgres(postgres_server, postgres_template):
+    yield from fresh_database(postgres_server, postgres_template)
+
+
+@pytest.fixture
+def postgres_empty(postgres_server):
+    """A database without a table in it."""
+    yield from fresh_database(postgres_server, "template1")
+
+
+def fresh_database(server, template):
+    database = servers.Database(server, template)
+    yield database
+    server.revive()
+    database.drop()
+
+
+@pytest.fixture
+def stack(rabbit, redis, postgres, weir):
+    return weirlib.Stack(weir, rabbit, redis, postgres)
+
+
 @pytest.fixture
 def weir(request, tmp_path):
+    for server in ("rabbit", "redis", "postgres", "postgres_empty"):
+        if server in request.fixturenames:
+            request.getfixturevalue(server)  # set up first, so that it outlives what runs on it
     fleet = weirlib.Fleet(tmp_path)
     yield fleet
     try:

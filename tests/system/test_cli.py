@@ -1,6 +1,7 @@
 """What the command line says of itself: check, help, version, and a configuration that cannot be used."""
 
 import re
+import socket
 import subprocess
 
 import pytest
@@ -9,7 +10,7 @@ import weirlib
 
 pytestmark = pytest.mark.sanitize
 
-COMMANDS = ("run", "send", "events", "bench", "check", "version", "help")
+COMMANDS = ("run", "api", "worker", "migrate", "send", "events", "bench", "check", "version", "help")
 
 
 @pytest.fixture
@@ -52,7 +53,7 @@ def test_the_example_file_is_a_configuration(run):
     assert {source for _, source in settings(done.stdout).values()} == {"default"}
 
 
-@pytest.mark.parametrize("command", ["check", "run"])
+@pytest.mark.parametrize("command", ["check", "run", "api", "worker", "migrate"])
 def test_a_bad_configuration_says_all_its_errors_at_once_and_starts_nothing(run, tmp_path, command):
     (tmp_path / "weir.conf").write_text("data = data\nquue.max_bytes = 1GiB\nhttp.max_body\n")
     done = run(command, "--drain-timeout=10", "--worker-thread=2", env={"WEIR_EVENT_MAX_BYTES": "1MB"})
@@ -82,16 +83,81 @@ def test_a_file_that_is_named_has_to_be_there(run):
 
 
 def test_passwords_are_never_printed(run):
-    done = run("check", "--queue=amqp://user:secret@host", "--data=x://user:secret@host")
+    done = run("check", "--queue=amqp://user:secret@host:x", "--dedup=rediss://:secret@host",
+               "--sink=postgres://u:p@host/d/e?password=secret")
     assert done.returncode == 2
-    assert "not supported by this version" in done.stderr
+    assert len(done.stderr.splitlines()) == 3
+    assert '"amqp://user:***@host:x" has no valid port' in done.stderr
     assert "secret" not in done.stderr
-    done = run("check", "--data=x://user:secret@host")
-    assert settings(done.stdout)["data"][0] == "x://user:***@host"
+    done = run("check", "--queue=amqp://user:secret@host/v", "--dedup=redis://:secret@a,b:7/1",
+               "--sink=postgresql://u:secret@h/d?sslpassword=secret&x=y", "--data=x://user:secret@host")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "secret" not in done.stdout
+    found = settings(done.stdout)
+    assert found["queue"][0] == "amqp://user:***@host/v"
+    assert found["dedup"][0] == "redis://:***@a,b:7/1"
+    assert found["sink"][0] == "postgresql://u:***@h/d?sslpassword=***&x=y"
+    assert found["data"][0] == "x://user:***@host"
 
 
-def test_a_word_that_is_no_flag_is_refused(run):
-    done = run("check", "queue", "--listen=x")
+def test_check_notes_what_promises_less(run):
+    done = run("check", "--queue=amqp://h/v", "--sink=log")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[-1].startswith("# note: with dedup = local ")
+    assert "# note" not in run("check").stdout
+
+
+@pytest.mark.parametrize("command", ["api", "worker"])
+def test_half_a_process_needs_a_queue_that_others_reach(run, tmp_path, command):
+    done = run(command)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith(f"weir {command}: the local queue lives in one process")
+    assert "--queue amqp://" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert not (tmp_path / "weir-data").exists()
+
+
+@pytest.mark.parametrize("sink", ["local", "log"])
+def test_an_api_alone_says_that_it_cannot_see_what_workers_stored(weir, sink):
+    api = weir("--queue", "amqp://guest:secret@127.0.0.1:1/", "--sink", sink, command="api")
+    for path in ("/events", "/events/evt_001"):
+        answer = api.get(path)
+        assert answer.status_code == 503
+        assert answer.json()["detail"] == "this API cannot read where events are stored: name it with --sink"
+    assert "queue amqp://guest:***@127.0.0.1:1/\n" in api.out_text()
+    assert "secret" not in api.out_text() + api.log_text()
+
+
+def test_a_worker_says_from_where_to_where_events_go(weir):
+    worker = weir("--queue", "amqp://guest:secret@127.0.0.1:1/", "--sink", "log:x", command="worker")
+    weirlib.until(worker.out_text, what="the worker prints its line")
+    assert worker.out_text() == "worker  queue=amqp://guest:***@127.0.0.1:1/ sink=log:x\n"
+    assert "event=start.note" in worker.log_text()
+    assert "secret" not in worker.log_text()
+
+
+@pytest.mark.parametrize("sink", ["local", "log:/x@y"])
+def test_migrate_needs_a_database(run, tmp_path, sink):
+    done = run("migrate", "--sink", sink)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (f"weir migrate: sink = {sink} has no tables to make; name a database with --sink "
+                           "postgresql://user:password@host/database\n")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_migrate_says_that_the_database_is_away(run):
+    with socket.socket() as nobody:  # bound, but nobody listens
+        nobody.bind(("127.0.0.1", 0))
+        done = run("migrate", "--sink", f"postgresql://u:secret@127.0.0.1:{nobody.getsockname()[1]}/d")
+    assert (done.returncode, done.stdout) == (75, "")
+    assert done.stderr.startswith("weir migrate: ")
+    assert len(done.stderr.splitlines()) == 1
+    assert "secret" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "run", "migrate"])
+def test_a_word_that_is_no_flag_is_refused(run, command):
+    done = run(command, "queue", "--listen=x")
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 2
     assert "queue: not a flag" in done.stderr
@@ -114,7 +180,7 @@ def test_help_of_a_command_shows_its_usage(run, command):
 
 
 @pytest.mark.parametrize("flag", ["--help", "-h"])
-@pytest.mark.parametrize("command", ["run", "check"])
+@pytest.mark.parametrize("command", ["run", "api", "worker", "migrate", "check"])
 def test_a_command_explains_its_own_settings(run, command, flag):
     done = run(command, flag)
     assert (done.returncode, done.stderr) == (0, "")

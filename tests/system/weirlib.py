@@ -1,5 +1,6 @@
 """Starts the real binary and talks to it: what the system tests share."""
 
+import collections
 import contextlib
 import ctypes
 import http.client
@@ -78,7 +79,8 @@ def die_with_parent():
 class Weir:
     """One `weir run` (or another subcommand) and its data folder."""
 
-    def __init__(self, folder, flags, *, data, env, prefix, command, listen, preexec, terminal):
+    def __init__(self, folder, flags, *, data, env, prefix, command, listen, preexec, terminal,
+                 stdout):
         self.folder = pathlib.Path(folder)
         self.data = pathlib.Path(data)
         self.flags = list(flags)
@@ -88,6 +90,7 @@ class Weir:
         self.listen = listen
         self.preexec = preexec
         self.terminal = terminal
+        self.stdout = stdout
         self.starts = 0
         self.proc = None
         self.url = None
@@ -109,7 +112,8 @@ class Weir:
             argv += ["--listen", self.listen]
         argv += self.flags
         with open(self.log, "wb") as err, open(self.out, "wb") as out:
-            files = {"stdin": subprocess.DEVNULL, "stdout": out, "stderr": err}
+            files = {"stdin": subprocess.DEVNULL, "stderr": err,
+                     "stdout": out if self.stdout is None else self.stdout}
             if self.terminal is not None:
                 files = dict.fromkeys(files, self.terminal)
             self.proc = subprocess.Popen(argv, **files, cwd=self.folder, env=self._environment(),
@@ -129,14 +133,24 @@ class Weir:
             self.preexec()
 
     def wait_until_up(self, deadline=20):
+        if self.command == "worker":  # it has no address: it says that it started
+            until(self._has_started, deadline, what=f"{binary()} worker starts")
+            return
         until(self._find_url, deadline, what=f"{binary()} prints its address")
         if self.listen is None or not self.listen.startswith("unix:"):
             until(lambda: self.get("/livez").status_code == 200, deadline, what="/livez is 200")
 
-    def _find_url(self):
+    def _fail_when_ended(self):
         if self.proc.poll() is not None:
             raise AssertionError(
                 f"{binary()} ended with {self.proc.returncode}:\n{self.log_text()[-3000:]}")
+
+    def _has_started(self):
+        self._fail_when_ended()
+        return re.search(r"\bevent=start\b|\"event\": ?\"start\"", self.log_text())
+
+    def _find_url(self):
+        self._fail_when_ended()
         text = self.out.read_text(errors="replace")
         found = re.search(r"http://(127\.0\.0\.1|\[[0-9a-f:]+\]|[a-z0-9.]+):(\d+)", text)
         if found:
@@ -148,6 +162,11 @@ class Weir:
     @property
     def pid(self):
         return self.proc.pid
+
+    @property
+    def whole(self):
+        """Everything that it accepts is also processed by it, and by nobody else."""
+        return self.command == "run" and not any("amqp" in str(f) for f in self.flags)
 
     def running(self):
         return self.proc is not None and self.proc.poll() is None
@@ -162,6 +181,12 @@ class Weir:
         if self.running():
             self.proc.send_signal(signal.SIGKILL)
         return self.wait(10)
+
+    def pause(self):
+        self.proc.send_signal(signal.SIGSTOP)
+
+    def resume(self):
+        self.proc.send_signal(signal.SIGCONT)
 
     def wait(self, deadline=10):
         try:
@@ -291,18 +316,18 @@ class Fleet:
         self.instances = []
 
     def __call__(self, *flags, env=None, wait=True, data=None, prefix=(), command="run",
-                 listen="127.0.0.1:0", preexec=None, terminal=None):
+                 listen="127.0.0.1:0", preexec=None, terminal=None, stdout=None):
         number = len(self.instances)
         folder = self.folder / f"run{number}"
         folder.mkdir()
         w = Weir(folder, flags, data=data or self.folder / f"data{number}", env=env, prefix=prefix,
-                 command=command, listen=listen, preexec=preexec, terminal=terminal)
+                 command=command, listen=listen, preexec=preexec, terminal=terminal, stdout=stdout)
         self.instances.append(w)
         return w.start(wait=wait)
 
     def check_balance(self):
         for w in self.instances:
-            if w.running() and w.url is not None and reachable(w):
+            if w.whole and w.running() and w.url is not None and reachable(w):
                 w.check_balance()
 
     def stop(self):
@@ -481,14 +506,22 @@ class History:
 
 class Load:
     """Threads that post unique events, single and in batches, and send again what was not
-    answered. They follow the instance over restarts. Ends with the `with` block."""
+    answered, and (`repeat`: how often) what was; `pace`: seconds between two requests of one. They
+    follow the instance, or several by turns, over restarts. Ends with the `with` block."""
 
-    def __init__(self, instance, history, *, threads=4, seed=0, batch=20, payload_bytes=60):
-        self.w = instance
+    def __init__(self, instance, history, *, threads=4, seed=0, batch=20, payload_bytes=60,
+                 repeat=0.0, pace=0.0, name="load"):
+        self.instances = instance if isinstance(instance, (list, tuple)) else [instance]
         self.history = history
         self.stopping = threading.Event()
         self.unexpected = []
+        self.codes = collections.Counter()
+        self.durability = collections.Counter()  # word of each 202
+        self.slowest = 0.0                       # seconds to an answer
         self.batch = batch
+        self.repeat = repeat
+        self.pace = pace
+        self.name = name
         self.filler = "x" * payload_bytes
         self.threads = [threading.Thread(target=self._work, args=(n, random.Random(f"{seed}/{n}")))
                         for n in range(threads)]
@@ -509,34 +542,46 @@ class Load:
     def _work(self, number, rng):
         serial = 0
         doubtful = []
+        answered = collections.deque(maxlen=50)
         while not self.stopping.is_set():
             if doubtful and rng.random() < 0.3:
                 events = doubtful.pop()
+            elif answered and rng.random() < self.repeat:
+                events = rng.choice(answered)
             else:
                 size = 1 if rng.random() < 0.5 else rng.randint(2, self.batch)
-                events = [self._event(f"load-{number}-{serial + k}", rng) for k in range(size)]
+                events = [self._event(f"{self.name}-{number}-{serial + k}", rng)
+                          for k in range(size)]
                 serial += size
-            if not self._send(events):
-                doubtful.append(events)
+            w = self.instances[(number + serial) % len(self.instances)]
+            (answered if self._send(w, events) else doubtful).append(events)
+            if self.pace:
+                self.stopping.wait(self.pace)
 
     def _event(self, event_id, rng):
         return event(event_id, {"of": event_id, "r": rng.random(), "filler": self.filler})
 
-    def _send(self, events):
+    def _send(self, w, events):
         """True when it is known what became of them."""
-        url = self.w.url
+        url = w.url
         if url is None:
             self.stopping.wait(0.005)
             return False
         self.history.ask(events)
         single = len(events) == 1
         body = json.dumps(events[0] if single else events).encode()
+        began = time.monotonic()
         try:
-            r = self.w.session.post(url + "/events", data=body, timeout=15,
-                                    headers={"Content-Type": "application/json"})
+            r = w.session.post(url + "/events", data=body, timeout=15,
+                               headers={"Content-Type": "application/json"})
         except requests.exceptions.RequestException:
+            self.codes["no answer"] += 1
             self.stopping.wait(0.005)
             return False
+        self.slowest = max(self.slowest, time.monotonic() - began)
+        self.codes[r.status_code] += 1
+        if r.status_code == 202:
+            self.durability[r.json()["durability"]] += 1
         ids = [e["event_id"] for e in events]
         if r.status_code == 202 and (single or r.json().get("accepted") == len(ids)):
             self.history.ok(ids)
@@ -545,3 +590,79 @@ class Load:
             self.unexpected.append((r.status_code, r.text[:300]))
         self.stopping.wait(0.005)
         return False
+
+
+# the pipeline over RabbitMQ, Redis and PostgreSQL
+
+
+class Stack:
+    """The three servers, as a test sees them (its own vhost, its own database), and the weir
+    processes on them."""
+
+    def __init__(self, fleet, rabbit, redis, postgres):
+        self.fleet = fleet
+        self.rabbit = rabbit
+        self.redis = redis
+        self.postgres = postgres
+
+    def api(self, *flags, **kw):
+        return self.fleet("--queue", self.rabbit.url, "--sink", self.postgres.url, *flags,
+                          command="api", **kw)
+
+    def worker(self, *flags, **kw):
+        return self.fleet("--queue", self.rabbit.url, "--dedup", self.redis.url, "--sink",
+                          self.postgres.url, *flags, command="worker", listen=None, **kw)
+
+    def rows(self, where="true", columns="event_id"):
+        return self.postgres.query(f"select {columns} from events where {where}")
+
+    def wait_rows(self, ids, deadline=30):
+        """Waits until each of the ids has its row."""
+        wanted = set(ids)
+
+        def there():
+            return wanted <= {row[0] for row in self.rows()}
+        until(there, deadline, what=f"{len(wanted)} events have their rows", every=0.1)
+
+    def check(self, history, deadline=60):
+        """The verdict: every 202 has exactly one row with the payload that was sent; no id has
+        two; no row is one that nobody sent; nothing waits and nothing is dead."""
+        answered = set(history.answered)
+        assert answered, "nothing was answered 202: this proves nothing"
+        self._stop("api")
+        self._wait_stored(answered, deadline)
+        # what was not answered may have arrived all the same, and repeats wait behind it
+        until(lambda: self.depths(("events.ingest",)) == {"events.ingest": 0}, deadline,
+              what=f"the queue is empty: {self.depths()}", every=0.1)
+        self._stop("worker")  # an unacked message waits again once its consumer is gone
+        rows = self.rows(columns="event_id, payload")
+        counts = collections.Counter(row[0] for row in rows)
+        twice = [i for i, n in counts.items() if n > 1]
+        assert not twice, f"{len(twice)} ids have two rows: {twice[:5]}"
+        unknown = [i for i in counts if i not in history.asked]
+        assert not unknown, f"rows that nobody sent: {unknown[:5]}"
+        changed = [i for i, payload in rows if payload != history.asked[i]]
+        assert not changed, f"another payload than sent: {changed[:5]}"
+        assert self.depths() == {"events.ingest": 0, "events.dlq": 0}
+
+    def _stop(self, command):
+        for w in self.fleet.instances:
+            if w.command == command and w.running():
+                assert w.stop() == 0, f"{w.command} ended with {w.proc.returncode}"
+
+    def _wait_stored(self, ids, deadline):
+        end = time.monotonic() + deadline
+        while True:
+            lost = ids - {row[0] for row in self.rows()}
+            if not lost:
+                return
+            assert time.monotonic() < end, (
+                f"{len(lost)} of {len(ids)} answered events have no row: {sorted(lost)[:5]}; "
+                f"queues: {self.depths()}")
+            time.sleep(0.1)
+
+    def depths(self, queues=("events.ingest", "events.dlq")):
+        """Messages ready in each queue."""
+        with contextlib.closing(self.rabbit.pika()) as connection:
+            channel = connection.channel()
+            return {q: channel.queue_declare(q, passive=True).method.message_count for q in queues}
