@@ -123,7 +123,10 @@ def test_a_start_on_a_full_disk_says_so_or_waits_and_loses_nothing(weir, small_d
     if not w.running():
         assert w.proc.returncode > 0 and w.log_text().strip(), "it says why it cannot start"
     else:
-        assert w.post(big("no-room")).status_code == 503
+        # the file may have free pages where the queue was: then there is room after all
+        code = w.post(big("no-room")).status_code
+        assert code in (202, 503)
+        answered = [*answered, "no-room"] if code == 202 else answered
         w.kill()
     ballast.unlink()
     (disk / "rest").unlink()
