@@ -5,7 +5,7 @@
 #   bench/postgres-plans.sh postgresql://user:password@host/EMPTY_DATABASE [ROWS] [PLANS_FILE]
 #
 # ROWS: 5000000 by default, over the last ten days. PLANS_FILE: where the whole plans go. WEIR: the
-# binary (default build/weir). It takes some minutes and about 500 bytes a row of disk.
+# binary (default build/weir). The role must be a superuser and the server on this machine. It takes some minutes and about 500 bytes a row of disk.
 set -eu
 
 url=$1
@@ -31,12 +31,15 @@ DO $$ DECLARE d date; BEGIN
   END LOOP;
 END $$;
 SQL
-    # a tenth a day; twenty types that are common, one in 100 000 that is rare
+    # a tenth a day; twenty types that are common, one in 100 000 that is rare, and one that came often
+    # yesterday morning and then no more
     sql -v rows="$rows" <<'SQL'
 SET TimeZone = 'UTC'; SET synchronous_commit = off;
 CREATE TEMP TABLE made AS
 SELECT 'evt-' || substr(md5(n::text), 1, 20) AS event_id,
-       CASE WHEN n % 100000 = 7 THEN 'RARE' ELSE 'TYPE_' || lpad((n % 20)::text, 2, '0') END AS type,
+       CASE WHEN n % 100000 = 7 THEN 'RARE'
+            WHEN n % 2 = 0 AND at >= current_date - 1 AND at < current_date - interval '22 hours' THEN 'EARLY'
+            ELSE 'TYPE_' || lpad((n % 20)::text, 2, '0') END AS type,
        at - interval '1 hour' * (n % 7) AS timestamp,
        jsonb_build_object('message', 'Water issue in ward ' || n % 100, 'ward', n % 100,
                           'filler', md5(n::text)) AS payload,
@@ -89,6 +92,9 @@ ask() {
     middle=$(sql -c "SELECT (extract(epoch FROM (current_date - 5)::timestamptz) * 1000)::bigint * 2097152")
     since=$(sql -c "SELECT (extract(epoch FROM (current_date - 2)::timestamptz) * 1000)::bigint * 2097152")
     stored=$(sql -c "SELECT quote_literal((current_date - 3)::timestamptz)")
+    today=$(sql -c "SELECT (extract(epoch FROM current_date::timestamptz) * 1000)::bigint * 2097152")
+    yesterday=$(sql -c "SELECT (extract(epoch FROM (current_date - 1)::timestamptz) * 1000)::bigint * 2097152")
+    paused=$(sql -c "SELECT quote_literal((current_date - 2)::timestamptz)")
     day=$(sql -c "SELECT (extract(epoch FROM (SELECT max(accepted_at) FROM events) - interval '1 day') * 1000)::bigint * 2097152")
     days=$(sql -c "SELECT quote_literal((SELECT max(accepted_at) FROM events) - interval '2 days')")
     id=$(sql -c "SELECT event_id FROM event_ids WHERE stored_at >= current_date - 5 LIMIT 1")
@@ -103,6 +109,7 @@ ask() {
         plan "until 5 days ago, one type" $without "$(list "seq < $middle AND seq >= 0 AND type = 'TYPE_03'")"
         plan "a common type" $without "$(list "seq < $max AND seq >= 0 AND type = 'TYPE_03'")"
         plan "a rare type" $without "$(list "seq < $max AND seq >= 0 AND type = 'RARE'")"
+        plan "a type that paused for 22 hours" $without "$(list "seq < $today AND seq >= $yesterday AND stored_at >= $paused AND type = 'EARLY'")"
         plan "a type that never came" $without "$(list "seq < $max AND seq >= 0 AND type = 'NONE'")"
     done
     plan "one id: its place" - "SELECT stored_at, seq FROM event_ids WHERE event_id = '$id'"
@@ -117,6 +124,9 @@ ask() {
         plan "yours: an hour of stored_at" $without "SELECT count(*) FROM events WHERE stored_at >= (current_date - 4)::timestamptz AND stored_at < (current_date - 4)::timestamptz + interval '1 hour'"
     done
 }
+
+# What the session's process used so far, in ticks: the time that others take does not count.
+cpu="SELECT 'cpu ' || a[12]::bigint + a[13]::bigint FROM regexp_split_to_array(regexp_replace(pg_read_file('/proc/self/stat'), '^.*\\) ', ''), ' ') a;"
 
 # cost NAME SQL: inserts into tables of their own, changed by SQL, 512 events a transaction, with
 # random ids as clients send them.
@@ -137,6 +147,7 @@ CREATE INDEX type_seq ON events (type, seq);
 $2
 CHECKPOINT;
 SELECT pg_current_wal_lsn() AS before \gset
+$cpu
 \timing on
 DO \$\$ BEGIN FOR i IN 0..$costs / 512 - 1 LOOP
  WITH input AS MATERIALIZED (SELECT md5(random()::text) AS event_id, 'TYPE_' || n % 20 AS type, clock_timestamp() AS at, n FROM generate_series(1, 512) n),
@@ -144,12 +155,15 @@ DO \$\$ BEGIN FOR i IN 0..$costs / 512 - 1 LOOP
  INSERT INTO events SELECT event_id, type, at, '{"message": "Water issue", "ward": 12, "filler": "0123456789abcdef0123456789abcdef"}', at, now(), (extract(epoch FROM at) * 1000)::bigint * 2097152 + n FROM input JOIN fresh USING (event_id);
  COMMIT; END LOOP; END \$\$;
 \timing off
+$cpu
 SELECT 'wal ' || (pg_current_wal_lsn() - :'before'::pg_lsn) / count(*) FROM events;
 SELECT 'count ' || count(*) FROM events;
 DROP SCHEMA cost CASCADE;
 SQL
-    awk -v name="$1" '/^Time:/ { ms = $2 } /^wal/ { wal = $2 } /^count/ { n = $2 }
-        END { printf "%-36s | %6.2f µs an event | %5.0f bytes of WAL\n", name, ms * 1000 / n, wal }' "$tmp"
+    awk -v name="$1" -v hz="$(getconf CLK_TCK)" '
+        /^cpu/ { cpu = $2 - cpu } /^Time:/ { ms = $2 } /^wal/ { wal = $2 } /^count/ { n = $2 }
+        END { printf "%-28s | %5.1f µs | %5.1f µs | %4.0f bytes\n", name, ms * 1000 / n,
+              cpu * 1e6 / hz / n, wal }' "$tmp"
 }
 
 # A year of days: what many tables cost a plan.
@@ -184,7 +198,7 @@ echo
 echo "the same with the tables of a year"
 ask_of_many
 echo
-echo "insert of $((costs / 512 * 512)) events, 512 a transaction"
+echo "insert of $((costs / 512 * 512)) events, 512 a transaction | time an event | CPU of it | WAL"
 for again in 1 2; do
     cost "all indexes" ""
     cost "without stored_at (BRIN)" "DROP INDEX stored_at;"
