@@ -164,3 +164,11 @@ def weir(request, tmp_path):
             fleet.check_sanitizers()
     finally:
         fleet.end()
+
+
+def pytest_collection_modifyitems(items):
+    """What needs RabbitMQ, Redis or PostgreSQL is not for ./dev test --quick."""
+    servers = {"rabbit", "redis", "postgres", "postgres_empty", "stack"}
+    for item in items:
+        if servers & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
