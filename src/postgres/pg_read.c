@@ -172,7 +172,8 @@ build_list(struct list *l, const struct question *q, int64_t since_ms)
         n += snprintf(l->sql + n, sizeof l->sql - (size_t)n, " AND stored_at >= $%d::timestamptz",
                       l->args.n);
     }
-    snprintf(l->sql + n, sizeof l->sql - (size_t)n, " ORDER BY seq DESC LIMIT $3::bigint");
+    snprintf(l->sql + n, sizeof l->sql - (size_t)n, " ORDER BY seq DESC%s LIMIT $3::bigint",
+             q->type_len > 0 ? " NULLS LAST" : ""); /* pg_schema.c says why */
 }
 
 /* One row more than asked for tells that there is a next page. An answer that is long enough before

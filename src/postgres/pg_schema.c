@@ -18,6 +18,9 @@
  * leave a damaged index behind.
  * seq: the accept order, pg_parts.h. One index on it serves the newest first, since, until and the
  * cursor.
+ * events_type_seq: NULLS FIRST, though there are none. Read backwards it gives DESC NULLS LAST, an
+ * order that the index on seq cannot give. A list of one type asks for that order, and so never
+ * walks over the rows of all others.
  * event_ids.seq: with stored_at the place of the row, found without an index on events.event_id. */
 static const char *const steps[PG_SCHEMA_VERSION] = {
     "CREATE SEQUENCE events_seq MINVALUE 0 MAXVALUE 2097151 CYCLE CACHE 512;"
@@ -34,7 +37,7 @@ static const char *const steps[PG_SCHEMA_VERSION] = {
     "CREATE INDEX events_stored_at ON events USING brin (stored_at) WITH (autosummarize = on);"
     "CREATE INDEX events_type_timestamp ON events (type, timestamp);"
     "CREATE INDEX events_seq_key ON events (seq);"
-    "CREATE INDEX events_type_seq ON events (type, seq);"
+    "CREATE INDEX events_type_seq ON events (type, seq NULLS FIRST);"
     "CREATE TABLE event_ids ("
     " event_id text COLLATE \"C\" PRIMARY KEY,"
     " payload_hash bytea NOT NULL,"

@@ -246,6 +246,35 @@ events_that_came_before_the_days_table_are_found_by_since(void **state)
     h->ops->close(h);
 }
 
+/* As many of one type before as of the other after: the way over all of them would be long. */
+static void
+a_list_of_one_type_is_not_looked_for_among_the_others(void **state)
+{
+    struct postgres_rig *r = *state;
+    postgres_rig_do(
+        r, "INSERT INTO events SELECT n, CASE WHEN n <= 10000 THEN 'EARLY' ELSE 'LATE' END,"
+           " now(), '{}', now(), now(), (extract(epoch from now()) * 1000)::bigint *"
+           " 2097152 + n FROM generate_series(1, 20000) n; ANALYZE events");
+    struct history *h = open_history(r);
+    struct question *q = new_question(QUESTION_LIST);
+    q->limit = 3;
+    q->type_len = 5;
+    memcpy(q->type, "EARLY", 5);
+    ask(h, q);
+    assert_ids(q, "10000 9999 9998");
+    question_free(q);
+    h->ops->close(h); /* a session that ends tells what it used */
+    int64_t until_ms = clock_mono_ns() / 1000000 + KIT_DEADLINE_MS;
+    while (clock_mono_ns() / 1000000 < until_ms &&
+           postgres_rig_number(r, "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE"
+                                  " indexrelname LIKE 'events%seq_idx'") == 0) {
+    }
+    assert_in_range(postgres_rig_number(r,
+                                        "SELECT sum(idx_tup_read) FROM pg_stat_user_indexes WHERE"
+                                        " indexrelname LIKE 'events%seq_idx'"),
+                    3, 10);
+}
+
 /* The first answer is looked for in the last day, the next in a month, then everywhere. */
 static void
 a_list_goes_on_beyond_its_last_day(void **state)
@@ -507,6 +536,7 @@ static const struct CMUnitTest tests[] = {
     TEST(a_list_is_newest_first_by_accept_order_not_by_store_order),
     TEST(type_since_and_until_narrow_a_list),
     TEST(events_that_came_before_the_days_table_are_found_by_since),
+    TEST(a_list_of_one_type_is_not_looked_for_among_the_others),
     TEST(a_list_goes_on_beyond_its_last_day),
     TEST(pages_show_every_event_once),
     TEST(a_page_that_is_just_full_is_the_last),
