@@ -86,6 +86,9 @@ columns='event_id, type, timestamp, payload, accepted_at, stored_at, seq'
 list() { # CONDITIONS
     echo "SELECT $columns FROM events WHERE $1 ORDER BY seq DESC LIMIT 51"
 }
+list_type() { # CONDITIONS; the order is that of events_type_seq where it is there
+    echo "SELECT $columns FROM events WHERE $1 ORDER BY seq DESC $nulls LIMIT 51"
+}
 
 ask() {
     max=9223372036854775807
@@ -102,15 +105,17 @@ ask() {
     at=${place% *}
     seq=${place##* }
     for without in - events_seq_key events_type_seq; do
+        nulls='NULLS LAST'
+        [ $without != events_type_seq ] || nulls=
         plan "newest 50, in the last day" $without "$(list "seq < $max AND seq >= $day AND stored_at >= $days")"
         plan "newest 50, in all days" $without "$(list "seq < $max AND seq >= 0")"
         plan "50 before a cursor, 5 days ago" $without "$(list "seq < $middle AND seq >= 0")"
         plan "since 2 days ago" $without "$(list "seq < $max AND seq >= $since AND stored_at >= $stored")"
-        plan "until 5 days ago, one type" $without "$(list "seq < $middle AND seq >= 0 AND type = 'TYPE_03'")"
-        plan "a common type" $without "$(list "seq < $max AND seq >= 0 AND type = 'TYPE_03'")"
-        plan "a rare type" $without "$(list "seq < $max AND seq >= 0 AND type = 'RARE'")"
-        plan "a type that paused for 22 hours" $without "$(list "seq < $today AND seq >= $yesterday AND stored_at >= $paused AND type = 'EARLY'")"
-        plan "a type that never came" $without "$(list "seq < $max AND seq >= 0 AND type = 'NONE'")"
+        plan "until 5 days ago, one type" $without "$(list_type "seq < $middle AND seq >= 0 AND type = 'TYPE_03'")"
+        plan "a common type" $without "$(list_type "seq < $max AND seq >= 0 AND type = 'TYPE_03'")"
+        plan "a rare type" $without "$(list_type "seq < $max AND seq >= 0 AND type = 'RARE'")"
+        plan "a type that paused for 22 hours" $without "$(list_type "seq < $today AND seq >= $yesterday AND stored_at >= $paused AND type = 'EARLY'")"
+        plan "a type that never came" $without "$(list_type "seq < $max AND seq >= 0 AND type = 'NONE'")"
     done
     plan "one id: its place" - "SELECT stored_at, seq FROM event_ids WHERE event_id = '$id'"
     for without in - events_seq_key; do
@@ -143,7 +148,7 @@ DO \$\$ BEGIN FOR i IN 0..15 LOOP EXECUTE format('CREATE TABLE event_ids_%s PART
 CREATE INDEX stored_at ON events USING brin (stored_at) WITH (autosummarize = on);
 CREATE INDEX type_timestamp ON events (type, timestamp);
 CREATE INDEX seq ON events (seq);
-CREATE INDEX type_seq ON events (type, seq);
+CREATE INDEX type_seq ON events (type, seq NULLS FIRST);
 $2
 CHECKPOINT;
 SELECT pg_current_wal_lsn() AS before \gset
@@ -179,10 +184,11 @@ DO $$ DECLARE d date; BEGIN
 END $$;
 SQL
     sql -c 'ANALYZE events'
+    nulls='NULLS LAST'
     plan "newest 50, in the last day" - "$(list "seq < $max AND seq >= $day AND stored_at >= $days")"
     plan "newest 50, in all days" - "$(list "seq < $max AND seq >= 0")"
     plan "since 2 days ago" - "$(list "seq < $max AND seq >= $since AND stored_at >= $stored")"
-    plan "a rare type" - "$(list "seq < $max AND seq >= 0 AND type = 'RARE'")"
+    plan "a rare type" - "$(list_type "seq < $max AND seq >= 0 AND type = 'RARE'")"
     plan "one id: its row" - \
         "SELECT $columns FROM events WHERE stored_at = $at AND seq = $seq AND event_id = '$id' LIMIT 1"
 }
